@@ -1,0 +1,2 @@
+//! The `drydock` binary.
+fn main() {}
