@@ -1,1 +1,20 @@
-//! (under construction)
+//! The solver: what has to run, in which order, and what need not.
+//!
+//! It walks a [`graph::Definition`], asks the [`Work`] it is given for the [`ActionKey`] of each
+//! vertex, looks the key up in a [`RecordStore`], and lets `Work` run what is not known, in
+//! parallel. It knows no kinds of op, no files and no processes; what happens is told as
+//! [`Event`]s.
+
+pub mod cancel;
+pub mod event;
+pub mod key;
+pub mod record;
+pub mod store;
+pub mod work;
+
+pub use cancel::CancelToken;
+pub use event::{Event, EventSink, ProgressId, Stream, Warning};
+pub use key::{ActionKey, ContentId, KeyBuilder};
+pub use record::Record;
+pub use store::{Claim, RecordStore, StoreError};
+pub use work::{Description, Done, StepContext, Work};
