@@ -6,9 +6,14 @@
 //! [`Event`]s.
 
 pub mod cancel;
+mod edge;
 pub mod event;
+mod job;
 pub mod key;
+mod lookers;
 pub mod record;
+mod scheduler;
+pub mod solution;
 pub mod store;
 pub mod work;
 
@@ -16,5 +21,7 @@ pub use cancel::CancelToken;
 pub use event::{Event, EventSink, ProgressId, Stream, Warning};
 pub use key::{ActionKey, ContentId, KeyBuilder};
 pub use record::Record;
+pub use scheduler::solve;
+pub use solution::{Counts, Outcome, Solution, SolveError, SolveOptions, StepReport};
 pub use store::{Claim, RecordStore, StoreError};
 pub use work::{Description, Done, StepContext, Work};

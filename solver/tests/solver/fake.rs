@@ -1,0 +1,444 @@
+//! A worker, a record store and an event sink that live in memory, and checks on what they saw.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use graph::{Definition, FileAction, FileOp, MkdirAction, Op, Vertex, VertexIndex, VertexMeta};
+use oci::Timestamp;
+use solver::work::WorkError;
+use solver::{
+    ActionKey, CancelToken, Claim, ContentId, Description, Done, Event, EventSink, KeyBuilder,
+    ProgressId, Record, RecordStore, Solution, SolveError, SolveOptions, StepContext, StoreError,
+    Work, solve,
+};
+
+/// Longer than any test should take; a hang ends as a failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A result: what it is, and that is all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tree(pub(crate) ContentId);
+
+/// What a vertex does when it is run, or before.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Act {
+    /// Makes content that depends on its label and its inputs.
+    #[default]
+    Make,
+    /// Makes content that depends on this text alone.
+    MakeFixed(&'static str),
+    /// Needs no key.
+    Ready,
+    /// Fails when run.
+    Fail,
+    /// Fails when described.
+    FailDescribe,
+    /// Panics when run.
+    Panic,
+    /// Panics when described.
+    PanicDescribe,
+    /// Runs until it is cancelled.
+    Hang,
+    /// Runs until so many run at the same time.
+    Meet(usize),
+}
+
+/// How one vertex behaves.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spec {
+    pub(crate) label: String,
+    pub(crate) act: Act,
+    pub(crate) sleep: Duration,
+    pub(crate) ignore_cache: bool,
+    pub(crate) inputs: Vec<usize>,
+}
+
+/// A vertex that makes something of `inputs`.
+pub(crate) fn make(label: &str, inputs: &[usize]) -> Spec {
+    Spec { label: label.into(), inputs: inputs.to_vec(), ..Spec::default() }
+}
+
+/// A vertex that does `act`.
+pub(crate) fn acts(label: &str, act: Act, inputs: &[usize]) -> Spec {
+    Spec { act, ..make(label, inputs) }
+}
+
+pub(crate) fn content(parts: &[&str]) -> ContentId {
+    let mut builder = KeyBuilder::new("fake-content");
+    parts.iter().for_each(|part| {
+        builder.part(part.as_bytes());
+    });
+    builder.content_id()
+}
+
+/// The worker.
+pub(crate) struct Fake {
+    pub(crate) specs: Vec<Spec>,
+    pub(crate) runs: Mutex<Vec<usize>>,
+    /// Payloads whose data is gone.
+    pub(crate) vanished: Mutex<HashSet<String>>,
+    running: AtomicUsize,
+    pub(crate) most_running: AtomicUsize,
+    pub(crate) describes: AtomicUsize,
+}
+
+impl Fake {
+    pub(crate) fn key(&self, vertex: usize, inputs: &[Tree]) -> ActionKey {
+        let mut builder = KeyBuilder::new("fake-action");
+        builder.part(self.specs[vertex].label.as_bytes());
+        inputs.iter().for_each(|input| {
+            builder.part(input.0.as_bytes());
+        });
+        builder.action_key()
+    }
+
+    fn make(&self, vertex: usize, inputs: &[Tree]) -> ContentId {
+        match self.specs[vertex].act {
+            Act::MakeFixed(text) => content(&[text]),
+            _ => content(&["made", &self.key(vertex, inputs).to_string()]),
+        }
+    }
+
+    pub(crate) fn ran(&self) -> Vec<usize> {
+        let mut runs = self.runs.lock().unwrap().clone();
+        runs.sort_unstable();
+        runs
+    }
+}
+
+impl Work for Fake {
+    type Output = Tree;
+
+    fn describe(
+        &self,
+        vertex: VertexIndex,
+        inputs: &[Tree],
+        _context: &StepContext<'_>,
+    ) -> Result<Description<Tree>, WorkError> {
+        self.describes.fetch_add(1, Ordering::SeqCst);
+        let spec = &self.specs[vertex.0];
+        assert_eq!(inputs.len(), spec.inputs.len(), "{} sees all inputs", spec.label);
+        match spec.act {
+            Act::Ready => Ok(Description::Ready(Tree(content(&["ready", &spec.label])))),
+            Act::FailDescribe => Err("no such file".into()),
+            Act::PanicDescribe => panic!("bad index in describe"),
+            _ => Ok(Description::Keyed {
+                key: self.key(vertex.0, inputs),
+                inputs: vec![("label".into(), spec.label.clone())],
+            }),
+        }
+    }
+
+    fn load(&self, _vertex: VertexIndex, _inputs: &[Tree], record: &Record) -> Option<Tree> {
+        let gone = self.vanished.lock().unwrap().contains(&record.payload);
+        (!gone).then_some(Tree(record.content))
+    }
+
+    fn run(
+        &self,
+        vertex: VertexIndex,
+        inputs: &[Tree],
+        context: &StepContext<'_>,
+    ) -> Result<Done<Tree>, WorkError> {
+        let spec = &self.specs[vertex.0];
+        self.runs.lock().unwrap().push(vertex.0);
+        let now = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_running.fetch_max(now, Ordering::SeqCst);
+        std::thread::sleep(spec.sleep);
+        let end = Instant::now() + PATIENCE;
+        while match spec.act {
+            Act::Hang => !context.cancel.is_cancelled(),
+            Act::Meet(count) => self.most_running.load(Ordering::SeqCst) < count,
+            _ => false,
+        } {
+            assert!(Instant::now() < end, "{} waits in vain", spec.label);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        match spec.act {
+            Act::Fail => Err(format!("{} exited\nwith 1", spec.label).into()),
+            Act::Panic => panic!("bad index in {}", spec.label),
+            Act::Hang => Err("killed".into()),
+            _ => {
+                let content = self.make(vertex.0, inputs);
+                // It may have made the data again that had gone.
+                let payload = format!("{}-{now}-{}", spec.label, self.runs.lock().unwrap().len());
+                Ok(Done { content, payload, output: Tree(content) })
+            }
+        }
+    }
+}
+
+/// The store.
+#[derive(Default)]
+pub(crate) struct Memory {
+    inner: Arc<Inner>,
+    /// A record that another process publishes just before the next claim.
+    pub(crate) late: Mutex<Option<Record>>,
+    fail_publish: bool,
+    fail_get: bool,
+}
+
+#[derive(Default)]
+struct Inner {
+    state: Mutex<Kept>,
+    freed: Condvar,
+}
+
+#[derive(Default)]
+struct Kept {
+    records: HashMap<ActionKey, Record>,
+    claimed: HashSet<ActionKey>,
+}
+
+/// A claim; dropping it wakes those who wait.
+pub(crate) struct Held {
+    key: ActionKey,
+    inner: Arc<Inner>,
+}
+
+impl Claim for Held {
+    fn key(&self) -> ActionKey {
+        self.key
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.inner.state.lock().unwrap().claimed.remove(&self.key);
+        self.inner.freed.notify_all();
+    }
+}
+
+impl Memory {
+    /// A store on a full disk.
+    pub(crate) fn unwritable() -> Self {
+        Self { fail_publish: true, ..Self::default() }
+    }
+
+    /// A store on a broken disk.
+    pub(crate) fn unreadable() -> Self {
+        Self { fail_get: true, ..Self::default() }
+    }
+
+    /// Takes a key as another process would.
+    pub(crate) fn hold(&self, key: ActionKey) -> Held {
+        assert!(self.inner.state.lock().unwrap().claimed.insert(key), "free before");
+        Held { key, inner: self.inner.clone() }
+    }
+
+    pub(crate) fn put(&self, record: Record) {
+        self.inner.state.lock().unwrap().records.insert(record.key, record);
+    }
+
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.inner.state.lock().unwrap().records.values().cloned().collect()
+    }
+
+    pub(crate) fn nothing_claimed(&self) -> bool {
+        self.inner.state.lock().unwrap().claimed.is_empty()
+    }
+}
+
+impl RecordStore for Memory {
+    fn get(&self, key: &ActionKey, not_before: Timestamp) -> Result<Option<Record>, StoreError> {
+        if self.fail_get {
+            return Err(StoreError::new("read a record", "disk on fire"));
+        }
+        let kept = self.inner.state.lock().unwrap();
+        Ok(kept.records.get(key).filter(|record| record.started >= not_before).cloned())
+    }
+
+    fn claim(&self, key: &ActionKey) -> Result<Option<Box<dyn Claim>>, StoreError> {
+        if let Some(record) = self.late.lock().unwrap().take() {
+            self.put(record);
+        }
+        let fresh = self.inner.state.lock().unwrap().claimed.insert(*key);
+        Ok(fresh.then(|| Box::new(Held { key: *key, inner: self.inner.clone() }) as Box<dyn Claim>))
+    }
+
+    fn wait(&self, key: &ActionKey, timeout: Duration) -> Result<bool, StoreError> {
+        let kept = self.inner.state.lock().unwrap();
+        let held = |kept: &mut Kept| kept.claimed.contains(key);
+        let (_kept, over) = self.inner.freed.wait_timeout_while(kept, timeout, held).unwrap();
+        Ok(!over.timed_out())
+    }
+
+    fn publish(&self, claim: &dyn Claim, record: &Record) -> Result<(), StoreError> {
+        assert_eq!(claim.key(), record.key);
+        assert!(self.inner.state.lock().unwrap().claimed.contains(&record.key), "claim is held");
+        if self.fail_publish {
+            return Err(StoreError::new("write a record", "disk is full"));
+        }
+        self.put(record.clone());
+        Ok(())
+    }
+
+    fn adopt(
+        &self,
+        _content: &ContentId,
+        payload: &str,
+        _usable: &dyn Fn(&str) -> bool,
+    ) -> Result<String, StoreError> {
+        Ok(payload.to_owned())
+    }
+}
+
+/// The sink: keeps everything.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) events: Mutex<Vec<Event>>,
+    next: AtomicU64,
+}
+
+impl EventSink for Seen {
+    fn event(&self, event: Event) {
+        self.events.lock().unwrap().push(event);
+    }
+
+    fn next_id(&self) -> ProgressId {
+        ProgressId(self.next.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+}
+
+impl Seen {
+    /// The events of each vertex, by name, one letter each: Vertex, Started, Cached, Done,
+    /// Failed, X for cancelled.
+    pub(crate) fn stories(&self) -> BTreeMap<String, String> {
+        let mut names = HashMap::new();
+        let mut stories: BTreeMap<String, String> = BTreeMap::new();
+        for event in self.events.lock().unwrap().iter() {
+            let (id, letter) = match event {
+                Event::Vertex { id, name, .. } => {
+                    names.insert(*id, name.clone());
+                    (id, 'V')
+                }
+                Event::Started { id, .. } => (id, 'S'),
+                Event::Cached { id, .. } => (id, 'C'),
+                Event::Done { id, .. } => (id, 'D'),
+                Event::Failed { id, error, .. } => {
+                    assert!(!error.contains('\n'), "one line: {error:?}");
+                    (id, 'F')
+                }
+                Event::Cancelled { id, .. } => (id, 'X'),
+                _ => continue,
+            };
+            let name = names.get(id).expect("a vertex is announced first").clone();
+            stories.entry(name).or_default().push(letter);
+        }
+        stories
+    }
+
+    /// How many events of one letter there were.
+    pub(crate) fn story_count(&self, letter: char) -> usize {
+        self.stories().values().map(|story| story.matches(letter).count()).sum()
+    }
+
+    /// Names in the order in which they became active.
+    pub(crate) fn announced(&self) -> Vec<String> {
+        let events = self.events.lock().unwrap();
+        let name = |event: &Event| match event {
+            Event::Vertex { name, .. } => Some(name.clone()),
+            _ => None,
+        };
+        events.iter().filter_map(name).collect()
+    }
+
+    /// That each vertex told one of the stories that are allowed.
+    pub(crate) fn check(&self) {
+        for (name, story) in self.stories() {
+            assert!(["V", "VC", "VSD", "VSF", "VSX"].contains(&story.as_str()), "{name}: {story}");
+        }
+    }
+}
+
+/// A build that can be solved again and again against one store.
+pub(crate) struct Bench {
+    pub(crate) definition: Definition,
+    pub(crate) work: Fake,
+    pub(crate) store: Memory,
+    pub(crate) seen: Seen,
+    pub(crate) options: SolveOptions,
+}
+
+impl Bench {
+    pub(crate) fn new(specs: Vec<Spec>) -> Self {
+        Self::with(specs, Memory::default())
+    }
+
+    pub(crate) fn with(specs: Vec<Spec>, store: Memory) -> Self {
+        let mut definition = Definition::default();
+        for (at, spec) in specs.iter().enumerate() {
+            // The position makes the vertices differ even where their keys are equal.
+            let action = MkdirAction { path: format!("/{at}"), mode: 0o755, user: String::new() };
+            let index = definition.add(Vertex {
+                op: Op::File(FileOp { root: None, actions: vec![FileAction::Mkdir(action)] }),
+                inputs: spec.inputs.iter().copied().map(VertexIndex).collect(),
+                meta: VertexMeta {
+                    name: format!("{at}"),
+                    ignore_cache: spec.ignore_cache,
+                    ..VertexMeta::default()
+                },
+            });
+            assert_eq!(index.0, at);
+        }
+        let work = Fake {
+            specs,
+            runs: Mutex::default(),
+            vanished: Mutex::default(),
+            running: AtomicUsize::new(0),
+            most_running: AtomicUsize::new(0),
+            describes: AtomicUsize::new(0),
+        };
+        let options = SolveOptions {
+            jobs: NonZeroUsize::new(4).unwrap(),
+            fresh_since: Timestamp::now(),
+            cancel: CancelToken::new(),
+        };
+        Self { definition, work, store, seen: Seen::default(), options }
+    }
+
+    pub(crate) fn jobs(mut self, jobs: usize) -> Self {
+        self.options.jobs = NonZeroUsize::new(jobs).unwrap();
+        self
+    }
+
+    pub(crate) fn solve(&self, targets: &[usize]) -> Result<Solution<Tree>, SolveError> {
+        let targets: Vec<_> = targets.iter().copied().map(VertexIndex).collect();
+        let solution =
+            solve(&self.definition, &targets, &self.work, &self.store, &self.seen, &self.options);
+        self.seen.check();
+        solution
+    }
+
+    /// Solves for the last vertex.
+    pub(crate) fn solve_last(&self) -> Result<Solution<Tree>, SolveError> {
+        self.solve(&[self.work.specs.len() - 1])
+    }
+
+    /// The same store, for the next build with other specs.
+    pub(crate) fn next(self, specs: Vec<Spec>) -> Self {
+        Self::with(specs, self.store)
+    }
+
+    pub(crate) fn story(&self, vertex: usize) -> String {
+        self.seen.stories().remove(&vertex.to_string()).unwrap_or_default()
+    }
+}
+
+/// A record of `key` whose step started and ended at `at`.
+pub(crate) fn record(key: ActionKey, what: &str, at: Timestamp) -> Record {
+    Record {
+        key,
+        content: content(&[what]),
+        payload: what.to_owned(),
+        started: at,
+        ended: at,
+        duration: Duration::ZERO,
+        name: what.to_owned(),
+        inputs: Vec::new(),
+    }
+}

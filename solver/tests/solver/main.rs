@@ -1,0 +1,7 @@
+//! The solver as its users see it, with a worker and a store that live in memory.
+
+mod fake;
+mod order;
+mod random;
+mod sharing;
+mod stopping;
