@@ -1,0 +1,460 @@
+//! Which stages are needed, what they rest on, and what their triggers are.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use graph::{SourceFile, Span};
+use oci::{Platform, Reference};
+
+use super::base::{Base, Resolver};
+use super::environment::{self, Declared, Environment};
+use super::{ImageLocation, ImageResolver, LowerError, LowerOptions, NamedContext, context};
+use crate::ast::{Instruction, Kind, Onbuild, Stage, Word};
+use crate::diagnostic::nearest;
+use crate::word::{Lexer, NoVariables};
+use crate::{Diagnostic, Parsed, grammar};
+
+/// Image names that a mistyped FROM was probably meant to be.
+const COMMON_IMAGES: [&str; 7] =
+    ["alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora"];
+
+/// The plan of a build.
+pub(super) struct Plan<'a> {
+    pub(super) stages: Vec<Planned<'a>>,
+    /// The position of the target.
+    pub(super) target: usize,
+    /// The arguments that FROM sees, and a bare ARG in a stage.
+    pub(super) globals: Environment,
+    /// Whether names of vertices carry the stage's name.
+    pub(super) show_stages: bool,
+    pub(super) warnings: Vec<Diagnostic>,
+}
+
+/// A stage with what is known of it before it is lowered.
+pub(super) struct Planned<'a> {
+    pub(super) ast: Stage<'a>,
+    /// Its name in lower case.
+    pub(super) name: Option<String>,
+    /// Its name, or `stage-N`.
+    pub(super) shown: String,
+    /// `--platform`.
+    pub(super) platform: Option<Platform>,
+    /// The text after FROM, expanded.
+    base_name: String,
+    /// What it rests on; none until it is needed.
+    pub(super) base: Option<Base>,
+    /// Whether a named context stands in for all of it.
+    pub(super) replaced: bool,
+    pub(super) needed: bool,
+    /// The ONBUILD triggers that run first.
+    pub(super) triggers: Vec<Trigger>,
+    /// What each `--from` means, by where its value stands.
+    pub(super) froms: HashMap<(usize, Span), FromTarget>,
+}
+
+/// A trigger, parsed.
+pub(super) struct Trigger {
+    pub(super) instruction: Instruction,
+    /// Its text as a source file, and that file's position in the source map less one.
+    pub(super) source: SourceFile,
+}
+
+/// What a `--from` names.
+#[derive(Clone)]
+pub(super) enum FromTarget {
+    Stage(usize),
+    Base(Base),
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn make(
+        parsed: &'a Parsed,
+        options: &LowerOptions,
+        images: &dyn ImageResolver,
+    ) -> Result<Self, LowerError> {
+        let file = &parsed.dockerfile;
+        let stages = file.stages();
+        let mut errors = Vec::new();
+        let last = stages.last().and_then(|s| s.from.name.as_ref()).map(|n| n.value.to_lowercase());
+        let target_name = options.target.clone().or(last).unwrap_or_else(|| "default".to_owned());
+        let (globals, declared) = environment::globals(file, options, &target_name, &mut errors);
+        let lexer = Lexer::new(file.directives.escape);
+        let mut reader = HeadReader {
+            lexer,
+            globals: &globals,
+            declared: &declared,
+            errors,
+            warnings: Vec::new(),
+        };
+        let stages: Vec<Planned<'a>> =
+            stages.iter().enumerate().map(|(at, stage)| reader.head(at, *stage)).collect();
+        let HeadReader { mut errors, warnings, .. } = reader;
+        let target = find_target(&stages, options.target.as_deref())?;
+        let show_stages = stages.len() != 1 || stages.iter().any(copies_from_outside);
+        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        for (at, stage) in stages.iter().enumerate() {
+            if let Some(name) = &stage.name {
+                by_name.entry(name.clone()).or_default().push(at);
+            }
+        }
+        let resolver = Resolver::new(images);
+        let mut planner = Planner { stages, by_name, options, resolver, lexer };
+        planner.stages[target].needed = true;
+        for at in (0..=target).rev() {
+            if planner.stages[at].needed {
+                planner.need(at, &mut errors)?;
+            }
+        }
+        if !errors.is_empty() {
+            let mut all = parsed.diagnostics.clone();
+            all.append(&mut errors);
+            all.sort_by_key(|d| d.span.start);
+            return Err(LowerError::Diagnostics(all));
+        }
+        Ok(Self { stages: planner.stages, target, globals, show_stages, warnings })
+    }
+}
+
+fn find_target(stages: &[Planned<'_>], target: Option<&str>) -> Result<usize, LowerError> {
+    let Some(target) = target.filter(|t| !t.is_empty()) else {
+        return Ok(stages.len().saturating_sub(1));
+    };
+    let lower = target.to_lowercase();
+    let named = stages.iter().rposition(|s| s.name.as_deref() == Some(lower.as_str()));
+    let shown = || stages.iter().position(|s| s.name.is_none() && s.shown == lower);
+    let number = || target.parse().ok().filter(|at: &usize| *at < stages.len());
+    named.or_else(shown).or_else(number).ok_or_else(|| LowerError::Target {
+        name: target.to_owned(),
+        suggestion: nearest(target, stages.iter().filter_map(|s| s.name.as_deref()))
+            .map(str::to_owned),
+    })
+}
+
+/// Whether a COPY of the stage names something that is no stage of the file.
+fn copies_from_outside(stage: &Planned<'_>) -> bool {
+    stage.ast.body.iter().any(|i| match &i.kind {
+        Kind::Copy(copy) => copy.from.as_ref().is_some_and(|f| f.value.parse::<usize>().is_err()),
+        _ => false,
+    })
+}
+
+/// Reads the FROM lines.
+struct HeadReader<'e> {
+    lexer: Lexer,
+    globals: &'e Environment,
+    declared: &'e Declared,
+    errors: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
+}
+
+impl HeadReader<'_> {
+    fn head<'a>(&mut self, at: usize, ast: Stage<'a>) -> Planned<'a> {
+        let name = ast.from.name.as_ref().map(|n| n.value.to_lowercase());
+        let base_name = self.expand(&ast.from.base);
+        if base_name.as_ref().is_some_and(String::is_empty) {
+            let message = format!("base name ({}) should not be blank", ast.from.base.value);
+            self.errors.push(Diagnostic::error(ast.from.base.span, message));
+        }
+        let platform = ast.from.platform.as_ref().and_then(|word| {
+            let text = self.expand(word)?;
+            let problem = if text.is_empty() {
+                format!("empty platform value from expression {}", word.value)
+            } else {
+                match text.parse::<Platform>() {
+                    Ok(platform) => return Some(platform),
+                    Err(e) => format!("failed to parse platform {}: {e}", word.value),
+                }
+            };
+            self.errors.push(Diagnostic::error(word.span, problem));
+            None
+        });
+        Planned {
+            ast,
+            shown: name.clone().unwrap_or_else(|| format!("stage-{at}")),
+            name,
+            platform,
+            base_name: base_name.unwrap_or_default(),
+            base: None,
+            replaced: false,
+            needed: false,
+            triggers: Vec::new(),
+            froms: HashMap::new(),
+        }
+    }
+
+    fn expand(&mut self, word: &Word) -> Option<String> {
+        match self.lexer.expand(&word.value, self.globals) {
+            Ok(expansion) => {
+                for name in expansion.unset.iter().filter(|n| !self.declared.contains(n)) {
+                    let message = format!("FROM argument {name:?} is not declared");
+                    let warning = Diagnostic::warning("UndefinedArgInFrom", word.span, message);
+                    self.warnings.push(warning.suggest(name, self.globals.names()));
+                }
+                Some(expansion.text)
+            }
+            Err(e) => {
+                self.errors.push(Diagnostic::error(word.span, e.to_string()));
+                None
+            }
+        }
+    }
+}
+
+/// Finds out what is needed.
+struct Planner<'a, 'o> {
+    stages: Vec<Planned<'a>>,
+    /// The stages of each name, ascending.
+    by_name: HashMap<String, Vec<usize>>,
+    options: &'o LowerOptions,
+    resolver: Resolver<'o>,
+    lexer: Lexer,
+}
+
+impl Planner<'_, '_> {
+    /// Resolves what stage `at` rests on and marks what else it needs.
+    fn need(&mut self, at: usize, errors: &mut Vec<Diagnostic>) -> Result<(), LowerError> {
+        let span = self.stages[at].ast.from.base.span;
+        let (base, triggers) = match self.base_of(at, span, errors)? {
+            Some(base) => base,
+            None => return Ok(()),
+        };
+        if let Base::Stage(parent) = base {
+            self.stages[parent].needed = true;
+        }
+        self.stages[at].base = Some(base);
+        if self.stages[at].replaced {
+            return Ok(());
+        }
+        let head = self.stages[at].ast.head.line_span;
+        for text in triggers {
+            match grammar::parse_one(&text) {
+                Ok(instruction)
+                    if !matches!(
+                        instruction.kind,
+                        Kind::From(_) | Kind::Maintainer(_) | Kind::Onbuild(_)
+                    ) =>
+                {
+                    let name = format!("ONBUILD of {}", self.stages[at].base_name);
+                    let source = SourceFile { name, text: Arc::from(text.as_str()) };
+                    self.stages[at].triggers.push(Trigger { instruction, source });
+                }
+                Ok(instruction) => {
+                    let keyword = instruction.keyword.value.to_uppercase();
+                    let message = format!("{keyword} isn't allowed as an ONBUILD trigger");
+                    errors.push(Diagnostic::error(head, message).label(text));
+                }
+                Err(problems) => errors.extend(problems.into_iter().map(|problem| {
+                    let message = format!("in an ONBUILD trigger: {}", problem.message);
+                    Diagnostic::error(head, message).label(text.clone())
+                })),
+            }
+        }
+        self.find_froms(at, errors)
+    }
+
+    /// Resolves every `--from` of a stage and its triggers.
+    fn find_froms(&mut self, at: usize, errors: &mut Vec<Diagnostic>) -> Result<(), LowerError> {
+        let head = self.stages[at].ast.head.line_span;
+        let mut words: Vec<(usize, Word)> = Vec::new();
+        let triggers = self.stages[at].triggers.iter().enumerate();
+        let triggers = triggers.map(|(n, t)| (n + 1, &t.instruction));
+        let body = self.stages[at].ast.body.iter().map(|i| (0, i));
+        for (file, instruction) in triggers.chain(body) {
+            if let Kind::Copy(copy) = &instruction.kind {
+                words.extend(copy.from.clone().map(|from| (file, from)));
+            }
+        }
+        for (file, word) in words {
+            let shown = if file == 0 { word.span } else { head };
+            match self.from_target(at, &word.value, shown)? {
+                Ok(target) => {
+                    if let FromTarget::Stage(stage) = target {
+                        self.stages[stage].needed = true;
+                    }
+                    self.stages[at].froms.insert((file, word.span), target);
+                }
+                Err(error) => errors.push(*error),
+            }
+        }
+        Ok(())
+    }
+
+    /// What a stage rests on, and the triggers that come with it; none after an error.
+    fn base_of(
+        &mut self,
+        at: usize,
+        span: Span,
+        errors: &mut Vec<Diagnostic>,
+    ) -> Result<Option<(Base, Vec<String>)>, LowerError> {
+        let stage = &self.stages[at];
+        let platform = stage.platform.clone().unwrap_or_else(|| self.options.platform.clone());
+        let name = stage.base_name.clone();
+        if let Some(own) = stage.name.clone()
+            && let Some((key, named)) = context::find(self.options, &own, &platform)
+        {
+            let base = self.named(key, named, &own, platform, span)?;
+            self.stages[at].replaced = true;
+            return Ok(Some((base, Vec::new())));
+        }
+        if let Some(parent) = self.stage_before(at, &name) {
+            return Ok(Some((Base::Stage(parent), self.onbuild_of(parent))));
+        }
+        if name == "scratch" {
+            return Ok(Some((Base::Scratch, Vec::new())));
+        }
+        let base = match self.outside(&name, platform, span)? {
+            Ok(base) => base,
+            Err(error) => {
+                errors.push(*error);
+                return Ok(None);
+            }
+        };
+        let triggers = match &base {
+            Base::Image(image) => image.config.config.on_build.clone(),
+            _ => Vec::new(),
+        };
+        Ok(Some((base, triggers)))
+    }
+
+    /// The ONBUILD instructions that stand in a stage of the file.
+    fn onbuild_of(&self, stage: usize) -> Vec<String> {
+        if self.stages[stage].base.is_some() && self.stages[stage].replaced {
+            return Vec::new();
+        }
+        let expression = |i: &Instruction| match &i.kind {
+            Kind::Onbuild(Onbuild { expression, .. }) => Some(expression.clone()),
+            _ => None,
+        };
+        self.stages[stage].ast.body.iter().filter_map(expression).collect()
+    }
+
+    /// The last stage before `at` that has this name, letter case aside.
+    fn stage_before(&self, at: usize, name: &str) -> Option<usize> {
+        let all = self.by_name.get(&name.to_lowercase())?;
+        let before = all.partition_point(|stage| *stage < at);
+        before.checked_sub(1).map(|last| all[last])
+    }
+
+    /// What `--from` in stage `at` names: a context, a stage, a stage's number, an image.
+    fn from_target(
+        &mut self,
+        at: usize,
+        name: &str,
+        span: Span,
+    ) -> Result<Result<FromTarget, Box<Diagnostic>>, LowerError> {
+        let fail = |message: String| Ok(Err(Box::new(Diagnostic::error(span, message))));
+        let literal = self.lexer.expand(name, &NoVariables).is_ok_and(|e| e.text == name);
+        if !literal {
+            let message = "variable expansion is not supported for --from";
+            let help = "define a stage with FROM and an ARG from before the first FROM, and name that stage";
+            return Ok(Err(Box::new(Diagnostic::error(span, message).help(help))));
+        }
+        let platform = self.options.platform.clone();
+        if let Some((key, named)) = context::find(self.options, name, &platform) {
+            return Ok(Ok(FromTarget::Base(self.named(key, named, name, platform, span)?)));
+        }
+        let later = || self.by_name.get(&name.to_lowercase()).and_then(|all| all.first()).copied();
+        let number = || name.parse::<usize>().ok();
+        let shown = &self.stages[at].shown;
+        match self.stage_before(at, name).or_else(later).or_else(number) {
+            Some(stage) if stage < at => Ok(Ok(FromTarget::Stage(stage))),
+            Some(stage) if stage >= self.stages.len() => {
+                fail(format!("invalid stage index {stage}: there are {} stages", self.stages.len()))
+            }
+            Some(stage) if stage == at || self.leads_to(stage, at) => {
+                fail(format!("circular dependency detected on stage {shown:?}"))
+            }
+            Some(_) => fail(format!(
+                "cannot copy from stage {name:?}, it needs to be defined before current stage {shown:?}"
+            )),
+            None if name == "scratch" => Ok(Ok(FromTarget::Base(Base::Scratch))),
+            None => Ok(self.outside(name, platform, span)?.map(FromTarget::Base)),
+        }
+    }
+
+    /// Whether stage `from` needs stage `to` as far as the file alone tells.
+    fn leads_to(&self, from: usize, to: usize) -> bool {
+        let mut seen = vec![false; self.stages.len()];
+        let mut open = vec![from];
+        while let Some(at) = open.pop() {
+            if at == to {
+                return true;
+            }
+            if std::mem::replace(&mut seen[at], true) {
+                continue;
+            }
+            let stage = &self.stages[at];
+            open.extend(self.stage_before(at, &stage.base_name));
+            for instruction in stage.ast.body {
+                if let Kind::Copy(copy) = &instruction.kind
+                    && let Some(from) = &copy.from
+                {
+                    open.extend(self.stage_before(at, &from.value));
+                    open.extend(from.value.parse::<usize>().ok().filter(|n| *n < at));
+                }
+            }
+        }
+        false
+    }
+
+    /// An image, or the context that stands in for it.
+    fn outside(
+        &mut self,
+        name: &str,
+        platform: Platform,
+        span: Span,
+    ) -> Result<Result<Base, Box<Diagnostic>>, LowerError> {
+        if let Some((key, named)) = context::find(self.options, name, &platform) {
+            return Ok(Ok(self.named(key, named, name, platform, span)?));
+        }
+        match name.parse::<Reference>() {
+            Ok(reference) => {
+                let image = self.resolver.image(reference, platform, ImageLocation::Default, name);
+                let image = image.map_err(|source| self.unresolved(name, span, source))?;
+                Ok(Ok(Base::Image(image)))
+            }
+            Err(e) => {
+                let error = Diagnostic::error(span, format!("failed to parse image name: {e}"));
+                let names = self.stages.iter().filter_map(|s| s.name.as_deref());
+                Ok(Err(Box::new(error.suggest(name, names))))
+            }
+        }
+    }
+
+    fn named(
+        &mut self,
+        key: &str,
+        named: &NamedContext,
+        name: &str,
+        platform: Platform,
+        span: Span,
+    ) -> Result<Base, LowerError> {
+        let location = ImageLocation::Context(key.to_owned());
+        let reference = match named {
+            NamedContext::Local => return Ok(Base::Local(key.to_owned())),
+            NamedContext::Image(reference) => reference.clone(),
+            NamedContext::Layout => layout_reference(name),
+        };
+        let image = self.resolver.image(reference, platform, location, name);
+        Ok(Base::Image(image.map_err(|source| self.unresolved(name, span, source))?))
+    }
+
+    fn unresolved(
+        &self,
+        name: &str,
+        span: Span,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    ) -> LowerError {
+        let names = self.stages.iter().filter_map(|s| s.name.as_deref()).chain(COMMON_IMAGES);
+        let suggestion = nearest(name, names).map(str::to_owned);
+        LowerError::Resolve { span, reference: name.to_owned(), suggestion, source }
+    }
+}
+
+/// A layout's image is known by the name in the Dockerfile, or by a stand-in if that is no
+/// reference.
+fn layout_reference(name: &str) -> Reference {
+    let stand_in = || "layout".parse::<Reference>().ok();
+    let reference = name.parse::<Reference>().ok().or_else(stand_in);
+    reference.expect("\"layout\" is a reference")
+}

@@ -1,0 +1,132 @@
+//! RUN.
+
+use graph::{ExecFile, ExecOp, NetworkMode, Op, SecurityMode};
+
+use super::names;
+use super::stage::{StageLowering, Step, fail};
+use crate::ast::{Instruction, Run};
+use crate::syntax::heredoc;
+use crate::word::{Lexer, Variables};
+
+/// The host name that RUN sees unless the build says otherwise (BuildKit's).
+const DEFAULT_HOSTNAME: &str = "buildkitsandbox";
+
+/// Where a here-document with a shebang appears.
+const SCRIPTS: &str = "/dev/pipes";
+
+/// What a RUN runs.
+struct Program {
+    args: Vec<String>,
+    /// As the history has it.
+    shown: Vec<String>,
+    files: Vec<ExecFile>,
+    /// What the vertex's name adds.
+    note: String,
+}
+
+impl StageLowering<'_, '_> {
+    pub(super) fn run(&mut self, instruction: &Instruction, run: &Run) -> Step<()> {
+        refuse(run)?;
+        let program = self.program(instruction, run);
+        let network = match run.network.as_ref().map(|w| w.value.as_str()) {
+            Some("none") => NetworkMode::None,
+            _ => self.all.options.network,
+        };
+        let env = &self.state.env;
+        let declared = |name: &str| env.get(name).is_some();
+        let proxy = self.all.proxy.iter().filter(|(name, _)| !declared(name)).cloned().collect();
+        let options = self.all.options;
+        let hostname = options.hostname.clone();
+        let hostname =
+            hostname.or_else(|| options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned());
+        let op = ExecOp {
+            root: self.state.root.map(|_| 0),
+            args: program.args,
+            env: env.list().to_vec(),
+            proxy_env: proxy,
+            cwd: self.state.config.working_dir.clone(),
+            user: self.state.config.user.clone(),
+            network,
+            security: SecurityMode::Sandbox,
+            hostname: hostname.unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned()),
+            extra_hosts: options.extra_hosts.clone(),
+            platform: self.state.platform.clone(),
+            mounts: Vec::new(),
+            files: program.files,
+        };
+        let display = Lexer { raw_quotes: true, skip_unset: true, ..self.lexer };
+        let shown = names::shown(instruction, &display, env) + &program.note;
+        let history = self.history_text(&program.shown);
+        let name = self.names.next(&shown, self.trigger != 0);
+        let meta = self.meta(name, instruction.line_span);
+        self.step(Op::Exec(op), self.state.root.into_iter().collect(), meta, history);
+        Ok(())
+    }
+
+    fn program(&self, instruction: &Instruction, run: &Run) -> Program {
+        let words = || run.command.args.iter().map(|w| w.value.clone());
+        let plain = |args: Vec<String>| Program {
+            shown: args.clone(),
+            args,
+            files: Vec::new(),
+            note: String::new(),
+        };
+        if !run.command.shell {
+            return plain(words().collect());
+        }
+        let text = words().next().unwrap_or_default();
+        let Some(doc) = instruction.heredocs.first() else { return plain(self.with_shell(text)) };
+        if heredoc::parse(&text).is_none() {
+            // The shell reads the here-documents of a longer command itself.
+            let mut whole = text;
+            for doc in &instruction.heredocs {
+                whole.push('\n');
+                whole.push_str(&doc.content);
+                whole.push_str(&doc.name);
+            }
+            return plain(self.with_shell(whole));
+        }
+        let data = doc.data();
+        let note = format!(" ({})", names::summary(doc));
+        if !data.starts_with("#!") {
+            return Program { note, ..plain(self.with_shell(data)) };
+        }
+        let path = format!("{SCRIPTS}/{}", doc.name);
+        let files = vec![ExecFile { path: path.clone(), mode: 0o755, data }];
+        Program { args: vec![path.clone()], shown: self.with_shell(path), files, note }
+    }
+
+    /// `RUN |2 A=1 B=2 /bin/sh -c make # buildkit`, with the values that the process sees.
+    fn history_text(&self, args: &[String]) -> String {
+        let declared = &self.state.declared.list;
+        let mut text = String::from("RUN ");
+        if !declared.is_empty() {
+            text.push_str(&format!("|{} ", declared.len()));
+        }
+        for (name, value) in declared {
+            let value = self.state.env.get(name).or(value.as_deref()).unwrap_or_default();
+            text.push_str(&format!("{name}={value} "));
+        }
+        text.push_str(&args.join(" "));
+        text.push_str(" # buildkit");
+        text
+    }
+}
+
+/// What later versions do.
+fn refuse(run: &Run) -> Step<()> {
+    if let Some(mount) = run.mounts.first() {
+        let kind = mount.kind().map_or("…", |kind| kind.name());
+        return fail(mount.span, format!("not supported yet: RUN --mount=type={kind}"));
+    }
+    if let Some(device) = run.devices.first() {
+        return fail(device.span, "not supported yet: RUN --device");
+    }
+    if let Some(word) = run.security.as_ref().filter(|w| w.value == "insecure") {
+        return fail(word.span, "not supported yet: RUN --security=insecure");
+    }
+    if let Some(word) = run.network.as_ref().filter(|w| w.value == "host") {
+        return fail(word.span, "not supported yet: RUN --network=host");
+    }
+    Ok(())
+}
