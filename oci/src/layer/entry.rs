@@ -1,4 +1,4 @@
-//! The entry list of one layer.
+//! One entry of a layer.
 
 use crate::Timestamp;
 
@@ -26,7 +26,7 @@ pub struct Metadata {
     /// Last change of the content.
     pub mtime: Timestamp,
     /// `security.capability` (in its version 2 form) where the file has it; nothing else enters
-    /// a layer (features table, trap 8).
+    /// a layer (BuildKit does the same: other attributes belong to the host, not to the image).
     pub capability: Option<Box<[u8]>>,
 }
 
@@ -88,30 +88,28 @@ pub struct Entry {
     pub meta: Metadata,
 }
 
-/// Every entry of one layer, sorted by path, each path once.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct LayerManifest {
-    entries: Vec<Entry>,
-}
-
-impl LayerManifest {
-    /// A manifest of `entries` in any order; of entries with an equal path the last one counts,
-    /// as when a tar is extracted.
-    pub fn new(mut entries: Vec<Entry>) -> Self {
-        entries.reverse();
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
-        entries.dedup_by(|later, first| later.path == first.path);
-        Self { entries }
+impl Entry {
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        matches!(self.node, Node::Directory { .. })
     }
 
-    /// The entries in order.
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
+    /// Whether it says that the lower layers' entry is gone.
+    pub fn is_whiteout(&self) -> bool {
+        matches!(self.node, Node::Whiteout)
     }
 
-    /// The entry at `path`.
-    pub fn get(&self, path: &TreePath) -> Option<&Entry> {
-        let at = self.entries.binary_search_by(|e| e.path.cmp(path)).ok()?;
-        Some(&self.entries[at])
+    /// The size of a regular file in bytes; none for every other kind.
+    pub fn file_size(&self) -> Option<u64> {
+        match self.node {
+            Node::File { size, .. } => Some(size),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing that lower layers have below this path can be seen: everything but a
+    /// directory that is not opaque hides it.
+    pub fn hides_lower(&self) -> bool {
+        !matches!(self.node, Node::Directory { opaque: false })
     }
 }
