@@ -1,0 +1,269 @@
+//! `records-v1/`: the RocksDB database that published values are folded into.
+//!
+//! Reading needs no lock: a read-only view shows the state at its opening. Writers bump the
+//! number in the `generation` file after each batch; a reader whose view is of another
+//! generation opens a new one. Writing is short and behind a file lock of ours, because RocksDB
+//! lets a second writer fail instead of wait.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rocksdb::{BlockBasedOptions, DB, DBCompressionType, ErrorKind, LogLevel, Options, WriteBatch};
+
+use crate::error::{At, CacheError};
+use crate::lock::{FileLock, Mode};
+use crate::trash::Trash;
+use crate::warnings::Warnings;
+
+/// A read-only open may fail while a writer removes files under it: then it is tried again.
+const OPEN_TRIES: usize = 5;
+
+/// Waiting between those tries.
+const OPEN_PAUSE: Duration = Duration::from_millis(1);
+
+/// Each writing open leaves one table; from this many on they are merged.
+const MAX_TABLES: u64 = 16;
+
+/// How long to wait for another writer before leaving the work to a later build.
+const WRITER_WAIT: Duration = Duration::from_secs(2);
+
+/// The database.
+pub(crate) struct Database {
+    path: PathBuf,
+    lock: PathBuf,
+    generation: File,
+    trash: Arc<Trash>,
+    warnings: Arc<Warnings>,
+    view: Mutex<View>,
+    damaged: AtomicBool,
+}
+
+/// A read-only view and the generation it shows. No database: there is none yet, or none that
+/// can be read.
+#[derive(Default)]
+struct View {
+    generation: Option<u64>,
+    database: Option<Arc<DB>>,
+}
+
+/// One change of a batch.
+pub(crate) enum Change {
+    /// Stores a value.
+    Put([u8; 33], Vec<u8>),
+    /// Removes a value, if it still is the one given.
+    Delete([u8; 33], Vec<u8>),
+}
+
+impl Database {
+    pub(crate) fn new(
+        root: &Path,
+        trash: Arc<Trash>,
+        warnings: Arc<Warnings>,
+    ) -> Result<Self, CacheError> {
+        let generation = root.join("generation");
+        Ok(Self {
+            path: root.join("records-v1"),
+            lock: root.join("locks/records"),
+            generation: File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&generation)
+                .at("open", &generation)?,
+            trash,
+            warnings,
+            view: Mutex::default(),
+            damaged: AtomicBool::new(false),
+        })
+    }
+
+    /// The value of `key`. Whatever goes wrong is a miss.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let database = self.view(None)?;
+        match database.get(key) {
+            Ok(value) => value,
+            Err(first) => {
+                // A writer may have merged the tables away: a new view has the new ones.
+                let database = self.view(Some(database))?;
+                database.get(key).unwrap_or_else(|e| {
+                    if first.kind() == ErrorKind::Corruption || e.kind() == ErrorKind::Corruption {
+                        self.damaged.store(true, Ordering::SeqCst);
+                    }
+                    self.warnings
+                        .add(format!("cannot read the build records, steps run again: {e}"));
+                    None
+                })
+            }
+        }
+    }
+
+    /// The view of the current generation, other than `stale`.
+    fn view(&self, stale: Option<Arc<DB>>) -> Option<Arc<DB>> {
+        // Before the view is opened: one that is newer than its number is only opened once more.
+        let generation = self.generation();
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_stale = match (&stale, &view.database) {
+            (Some(stale), Some(open)) => Arc::ptr_eq(stale, open),
+            _ => false,
+        };
+        if view.generation != Some(generation) || is_stale {
+            *view = View { generation: Some(generation), database: self.open_view() };
+        }
+        view.database.clone()
+    }
+
+    fn open_view(&self) -> Option<Arc<DB>> {
+        let mut failure = None;
+        for attempt in 0..OPEN_TRIES {
+            if attempt > 0 {
+                std::thread::sleep(OPEN_PAUSE);
+            }
+            if !self.path.join("CURRENT").exists() {
+                return None;
+            }
+            let mut options = options();
+            options.set_max_open_files(-1);
+            match DB::open_for_read_only(&options, &self.path, false) {
+                Ok(database) => return Some(Arc::new(database)),
+                Err(e) => failure = Some(e),
+            }
+        }
+        // Whether it is damaged is for the writing open to say: it has no writer beside it.
+        if let Some(e) = failure {
+            self.warnings.add(format!("cannot open the build records, steps run again: {e}"));
+        }
+        None
+    }
+
+    /// Applies `changes` as one synced batch. False if another process kept the database for so
+    /// long that it is better tried again later.
+    pub(crate) fn apply(&self, changes: &[Change]) -> Result<bool, CacheError> {
+        let wait = WRITER_WAIT;
+        let Some(_writer) = FileLock::acquire_within(&self.lock, Mode::Exclusive, wait)? else {
+            return Ok(false);
+        };
+        let database = self.open_writer()?;
+        let mut batch = WriteBatch::default();
+        for change in changes {
+            match change {
+                Change::Put(key, value) => batch.put(key, value),
+                Change::Delete(key, seen) => {
+                    let read = |source| CacheError::Database { operation: "read", source };
+                    if database.get(key).map_err(read)?.as_ref() == Some(seen) {
+                        batch.delete(key);
+                    }
+                }
+            }
+        }
+        let mut options = rocksdb::WriteOptions::default();
+        options.set_sync(true);
+        let write = |source| CacheError::Database { operation: "write", source };
+        database.write_opt(batch, &options).map_err(write)?;
+        let tables = database.property_value("rocksdb.num-files-at-level0").ok().flatten();
+        if tables.and_then(|n| n.parse().ok()).is_some_and(|n: u64| n >= MAX_TABLES) {
+            database.compact_range::<&[u8], &[u8]>(None, None);
+        }
+        self.bump()?;
+        Ok(true)
+    }
+
+    /// Opens for writing; a database that cannot be opened because it is damaged is moved aside.
+    fn open_writer(&self) -> Result<DB, CacheError> {
+        let open = || {
+            let mut options = options();
+            options.create_if_missing(true);
+            options.set_max_open_files(64);
+            // One in the background would be cut off by the close that follows.
+            options.set_disable_auto_compactions(true);
+            DB::open(&options, &self.path)
+        };
+        if self.damaged.load(Ordering::SeqCst) {
+            self.set_aside()?;
+        }
+        match open() {
+            Err(e) if is_damage(&e) => {
+                self.warnings.add(format!("the build records were damaged and start anew: {e}"));
+                self.set_aside()?;
+                open()
+            }
+            other => other,
+        }
+        .map_err(|source| CacheError::Database { operation: "open", source })
+    }
+
+    fn set_aside(&self) -> Result<(), CacheError> {
+        self.trash.take(&self.path)?;
+        self.bump()?;
+        self.damaged.store(false, Ordering::SeqCst);
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = View::default();
+        Ok(())
+    }
+
+    /// Calls `each` with every key and value of the current view.
+    pub(crate) fn for_each(&self, mut each: impl FnMut(&[u8], &[u8])) {
+        let Some(database) = self.view(None) else { return };
+        for item in database.iterator(rocksdb::IteratorMode::Start) {
+            match item {
+                Ok((key, value)) => each(&key, &value),
+                Err(e) => {
+                    self.warnings.add(format!("cannot read all of the build records: {e}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn generation(&self) -> u64 {
+        let mut raw = [0; 8];
+        match self.generation.read_exact_at(&mut raw, 0) {
+            Ok(()) => u64::from_le_bytes(raw),
+            Err(_) => 0,
+        }
+    }
+
+    /// Under the writer's lock. Eight bytes in one page: no reader sees half of them.
+    fn bump(&self) -> Result<(), CacheError> {
+        let next = self.generation().wrapping_add(1).to_le_bytes();
+        self.generation.write_all_at(&next, 0).at("write", &self.path.with_file_name("generation"))
+    }
+
+    /// How many bytes the database takes.
+    pub(crate) fn size(&self) -> u64 {
+        let Ok(entries) = fs::read_dir(&self.path) else { return 0 };
+        entries.flatten().filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum()
+    }
+}
+
+/// What both kinds of open share: small, quiet, quick to open.
+fn options() -> Options {
+    let mut options = Options::default();
+    options.set_log_level(LogLevel::Fatal);
+    // Without a logger of its own each open, read-only ones too, would start a new LOG file.
+    options.set_info_logger(rocksdb::InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
+    options.set_keep_log_file_num(1);
+    options.set_write_buffer_size(4 << 20);
+    options.set_max_file_opening_threads(1);
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_stats_dump_period_sec(0);
+    options.set_compression_type(DBCompressionType::None);
+    let mut tables = BlockBasedOptions::default();
+    tables.set_bloom_filter(10.0, false);
+    options.set_block_based_table_factory(&tables);
+    options
+}
+
+/// Whether an error says that the files are damaged, not that the host is in trouble.
+fn is_damage(error: &rocksdb::Error) -> bool {
+    match error.kind() {
+        ErrorKind::Corruption | ErrorKind::InvalidArgument | ErrorKind::NotSupported => true,
+        // A part of the database is gone. (Our lock keeps other writers from removing files.)
+        ErrorKind::IOError => error.as_ref().contains("No such file"),
+        _ => false,
+    }
+}

@@ -1,0 +1,174 @@
+//! Carrying a plan out.
+
+use oci::Timestamp;
+
+use super::plan::{self, Request};
+use super::usage::{self, Usage};
+use super::{Item, ItemId, Kind, Pins};
+use crate::error::CacheError;
+use crate::fold;
+use crate::lease::{self, Holding};
+use crate::lock::{FileLock, Mode};
+use crate::state::State;
+
+/// Why the caller's part failed.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// The caller's part of collection: it knows the snapshots. None of its methods may take a lease:
+/// collection would wait for itself.
+pub trait Collector {
+    /// Every committed snapshot, with [`ItemId::Snapshot`] identities.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    fn snapshots(&mut self) -> Result<Vec<Item>, Cause>;
+
+    /// Takes one snapshot out of use, by one rename into the trash ([`State::discard`]): it is
+    /// called while nobody can take a lease. Its children went before.
+    ///
+    /// # Errors
+    /// If it cannot be renamed; the collection ends there.
+    fn remove(&mut self, id: &str) -> Result<(), Cause>;
+
+    /// Whether the result that a record's payload tells of is still there; records of others are
+    /// removed.
+    fn is_usable(&self, payload: &str) -> bool;
+}
+
+/// What a collection did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What went, in order.
+    pub removed: Vec<Item>,
+    /// Images without a name that went.
+    pub images: Vec<oci::Digest>,
+    /// Bytes that were freed.
+    pub freed: u64,
+    /// Records that led nowhere.
+    pub records: usize,
+}
+
+impl State {
+    /// What takes how much space.
+    ///
+    /// # Errors
+    /// If the state directory, or the caller's part of it, cannot be read.
+    pub fn usage(&self, collector: &mut dyn Collector) -> Result<Usage, CacheError> {
+        let _no_collection = FileLock::acquire(&self.lock_path("gc"), Mode::Shared)?;
+        let items = self.items(collector)?;
+        Ok(usage::usage(&items, &self.pins(&Request::default())?.0))
+    }
+
+    /// Removes what `request` asks for and nobody needs.
+    ///
+    /// # Errors
+    /// If the state directory, or the caller's part of it, cannot be read or changed. What went
+    /// before the error stays gone; no chain is broken.
+    pub fn collect(
+        &self,
+        request: &Request,
+        collector: &mut dyn Collector,
+    ) -> Result<Report, CacheError> {
+        let mut report = Report::default();
+        let failure = {
+            let _nobody_leases = FileLock::acquire(&self.lock_path("gc"), Mode::Exclusive)?;
+            let items = self.items(collector)?;
+            let (pins, dangling) = self.pins(request)?;
+            for image in dangling {
+                self.images().remove(&image)?;
+                report.images.push(image);
+            }
+            let mut failure = None;
+            for item in plan::plan(&items, &pins, request).victims {
+                if let Err(e) = self.remove_item(&item, collector) {
+                    failure = Some(e);
+                    break;
+                }
+                report.freed += item.size;
+                report.removed.push(item);
+            }
+            failure
+        };
+        report.records = self.clean_up(collector)?;
+        failure.map_or(Ok(report), Err)
+    }
+
+    /// After a collection: records that lead nowhere, trash, and what killed processes left.
+    fn clean_up(&self, collector: &dyn Collector) -> Result<usize, CacheError> {
+        let records = if fold::fold(self.store())? {
+            fold::sweep(self.store(), &|payload| collector.is_usable(payload))?
+        } else {
+            0
+        };
+        self.sweep()?;
+        Ok(records)
+    }
+
+    fn remove_item(&self, item: &Item, collector: &mut dyn Collector) -> Result<(), CacheError> {
+        match &item.id {
+            ItemId::Blob(digest) => self.blobs().remove(digest),
+            ItemId::Snapshot(id) => {
+                let operation = || format!("remove snapshot {id}");
+                collector.remove(id).map_err(|source| failed(operation(), source))?;
+                self.last_used().forget(id);
+                Ok(())
+            }
+        }
+    }
+
+    fn items(&self, collector: &mut dyn Collector) -> Result<Vec<Item>, CacheError> {
+        let listed = collector.snapshots();
+        let mut items = listed.map_err(|source| failed("list the snapshots".to_owned(), source))?;
+        for blob in self.blobs().list()? {
+            let stored = Timestamp::from(blob.stored);
+            items.push(Item {
+                id: ItemId::Blob(blob.digest),
+                parent: None,
+                size: blob.size,
+                created: stored,
+                last_used: stored,
+                kind: Kind::Blob,
+                description: "blob".to_owned(),
+            });
+        }
+        Ok(items)
+    }
+
+    /// What must stay, and the images that may go: those that lost their name, and what was
+    /// remembered of images that have none.
+    fn pins(&self, request: &Request) -> Result<(Pins, Vec<oci::Digest>), CacheError> {
+        let mut pins = Pins::default();
+        let mut dangling = Vec::new();
+        let images = self.images().list()?;
+        let remembered = self.images().remembered()?;
+        let has_name = |id| images.iter().any(|i| i.id() == id && i.reference.is_some());
+        let of_kind = request.kinds.is_empty() || request.kinds.contains(&Kind::Image);
+        for image in images.iter().chain(&remembered) {
+            let old = request.unused_since.is_none_or(|since| image.stored < since);
+            // A base that was pulled by its digest has no name, and is not garbage for that.
+            let pulled = remembered.iter().any(|r| r.id() == image.id());
+            if !has_name(image.id()) && old && of_kind && (request.all || !pulled) {
+                if !dangling.contains(&image.id()) {
+                    dangling.push(image.id());
+                }
+                continue;
+            }
+            pins.images.extend(image.blobs().map(ItemId::Blob));
+            pins.images.extend(image.snapshots().map(|s| ItemId::Snapshot(s.to_owned())));
+        }
+        for (kind, id) in lease::live(&self.root().join("leases"))? {
+            match kind {
+                Holding::Snapshot | Holding::InProgress => {
+                    pins.leases.insert(ItemId::Snapshot(id));
+                }
+                Holding::Blob => pins.leases.extend(id.parse().map(ItemId::Blob)),
+                Holding::Cgroup => {}
+            }
+        }
+        Ok((pins, dangling))
+    }
+}
+
+fn failed(operation: String, source: Cause) -> CacheError {
+    CacheError::Collect { operation, source }
+}

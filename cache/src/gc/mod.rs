@@ -1,0 +1,101 @@
+//! Garbage collection and usage: what is there, who needs it, what can go.
+//!
+//! The snapshots are told by the caller (a [`Collector`]), because only the snapshotter knows
+//! them; images, leases and blobs are known here. What is to go is decided by a pure
+//! [`plan`](plan::plan) and renamed away under the GC lock; deleting comes afterwards.
+
+mod collect;
+pub mod plan;
+pub mod usage;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use oci::{Digest, Timestamp};
+
+pub use collect::{Collector, Report};
+pub use plan::{Plan, Request};
+pub use usage::{Totals, Usage, UsageRow};
+
+/// What kind of record an item is, as `du` and the `type==` filter name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// The result of a step.
+    Regular,
+    /// A layer of a base image, unpacked.
+    Image,
+    /// A build context, or part of one.
+    Local,
+    /// A checkout of a git repository.
+    Git,
+    /// The directory of a cache mount.
+    CacheMount,
+    /// A compressed layer or a document that no image names: made again when it is needed.
+    Blob,
+}
+
+impl Kind {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Regular => "regular",
+            Self::Image => "source.image",
+            Self::Local => "source.local",
+            Self::Git => "source.git.checkout",
+            Self::CacheMount => "exec.cachemount",
+            Self::Blob => "internal",
+        }
+    }
+}
+
+/// What an item is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ItemId {
+    /// A snapshot.
+    Snapshot(String),
+    /// A blob.
+    Blob(Digest),
+}
+
+impl std::fmt::Display for ItemId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Snapshot(id) => f.write_str(id),
+            Self::Blob(digest) => digest.fmt(f),
+        }
+    }
+}
+
+/// Something that takes space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// What it is.
+    pub id: ItemId,
+    /// The snapshot that it is made on; it stays as long as this item does.
+    pub parent: Option<String>,
+    /// In bytes, without its parent.
+    pub size: u64,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was last of use.
+    pub last_used: Timestamp,
+    /// What kind of record it is.
+    pub kind: Kind,
+    /// For people.
+    pub description: String,
+}
+
+/// What must stay, and for whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pins {
+    /// Items that an image names, directly.
+    pub images: BTreeSet<ItemId>,
+    /// Items that a running process holds, directly.
+    pub leases: BTreeSet<ItemId>,
+}
+
+/// `now` less `age`.
+pub fn before(now: Timestamp, age: Duration) -> Timestamp {
+    let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+    Timestamp { seconds: now.seconds.saturating_sub(seconds), nanos: now.nanos }
+}

@@ -1,0 +1,202 @@
+//! Advisory locks on files (flock(2)): freed by the kernel however their holder ends.
+//!
+//! The order in which locks may be taken stands in `docs/state-dir.md`.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::error::{At, CacheError};
+
+/// How often a lock file that was removed under our hands is opened again.
+const MAX_REOPENS: usize = 1000;
+
+/// How long to sleep between tries of a lock that has a time limit.
+const POLL: Duration = Duration::from_millis(1);
+
+/// Who else may hold the lock at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Other shared holders.
+    Shared,
+    /// Nobody.
+    Exclusive,
+}
+
+/// A held lock; dropping it frees it.
+#[derive(Debug)]
+pub(crate) struct FileLock {
+    file: File,
+    /// The file to remove when the lock is freed.
+    remove: Option<PathBuf>,
+}
+
+impl FileLock {
+    /// Waits for the lock on `path`, a file that is never removed. Only for locks that are held
+    /// for moments.
+    pub(crate) fn acquire(path: &Path, mode: Mode) -> Result<Self, CacheError> {
+        let file = open(path)?;
+        let operation = match mode {
+            Mode::Shared => FlockOperation::LockShared,
+            Mode::Exclusive => FlockOperation::LockExclusive,
+        };
+        retry(|| flock(&file, operation)).at("lock", path)?;
+        Ok(Self { file, remove: None })
+    }
+
+    /// Tries for the lock on `path`, a file that is never removed, until `limit` is over.
+    pub(crate) fn acquire_within(
+        path: &Path,
+        mode: Mode,
+        limit: Duration,
+    ) -> Result<Option<Self>, CacheError> {
+        let file = open(path)?;
+        let end = Instant::now() + limit;
+        loop {
+            if try_lock(&file, mode).at("lock", path)? {
+                return Ok(Some(Self { file, remove: None }));
+            }
+            if Instant::now() >= end {
+                return Ok(None);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Tries for the exclusive lock on `path`, a file that exists only while it is needed: the
+    /// holder removes it. `None` if somebody else has it.
+    ///
+    /// Between open and lock, the holder before may have removed the file: then we have locked a
+    /// file that nobody else will ever see, and start again.
+    pub(crate) fn try_transient(path: &Path) -> Result<Option<Self>, CacheError> {
+        for _ in 0..MAX_REOPENS {
+            let file = open(path)?;
+            if !try_lock(&file, Mode::Exclusive).at("lock", path)? {
+                // One that only probes (see `is_free`) holds it shared, for a moment.
+                if !try_lock(&file, Mode::Shared).at("lock", path)? {
+                    return Ok(None);
+                }
+                std::thread::yield_now();
+                continue;
+            }
+            if is_same_file(&file, path) {
+                return Ok(Some(Self { file, remove: Some(path.to_owned()) }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        if let Some(path) = &self.remove {
+            let _ = fs::remove_file(path);
+        }
+        // Frees it even if a child that was just forked still has a copy of the descriptor.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
+/// Whether nobody holds `path` exclusively. Takes nothing.
+pub(crate) fn is_free(path: &Path) -> Result<bool, CacheError> {
+    match File::open(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(e).at("open", path),
+        Ok(file) => try_lock(&file, Mode::Shared).at("lock", path),
+    }
+}
+
+/// Tries to lock an open file.
+pub(crate) fn try_lock(file: &File, mode: Mode) -> Result<bool, Errno> {
+    let operation = match mode {
+        Mode::Shared => FlockOperation::NonBlockingLockShared,
+        Mode::Exclusive => FlockOperation::NonBlockingLockExclusive,
+    };
+    match retry(|| flock(file, operation)) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(other) => Err(other),
+    }
+}
+
+/// Whether `path` still names the open file.
+pub(crate) fn is_same_file(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}
+
+fn open(path: &Path) -> Result<File, CacheError> {
+    // Rust opens with O_CLOEXEC: no program that a step runs can inherit the lock.
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .at("open", path)
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transient_locks_exclude_and_leave_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("k");
+        let held = FileLock::try_transient(&path).unwrap().unwrap();
+        assert!(FileLock::try_transient(&path).unwrap().is_none());
+        assert!(!is_free(&path).unwrap());
+        drop(held);
+        assert!(is_free(&path).unwrap() && !path.exists());
+    }
+
+    #[test]
+    fn only_one_holder_ever() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("k");
+        let (inside, total) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        if let Some(_held) = FileLock::try_transient(&path).unwrap() {
+                            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                            total.fetch_add(1, Ordering::SeqCst);
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                        }
+                    }
+                });
+            }
+        });
+        assert!(total.into_inner() > 0);
+    }
+
+    #[test]
+    fn a_limit_ends_the_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("k");
+        let held = FileLock::acquire(&path, Mode::Exclusive).unwrap();
+        let soon = Duration::from_millis(5);
+        assert!(FileLock::acquire_within(&path, Mode::Shared, soon).unwrap().is_none());
+        drop(held);
+        assert!(FileLock::acquire_within(&path, Mode::Shared, soon).unwrap().is_some());
+    }
+}

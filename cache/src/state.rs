@@ -1,0 +1,363 @@
+//! An open state directory.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use oci::Timestamp;
+use solver::{ActionKey, Claim, ContentId, KeyBuilder, Record, RecordStore, StoreError};
+
+use crate::blob::BlobStore;
+use crate::claim;
+use crate::clock::BootId;
+use crate::context::ContextHashes;
+use crate::database::Database;
+use crate::error::{At, CacheError};
+use crate::filesystem::{self, Kind};
+use crate::fold;
+use crate::format::{self, Dialect};
+use crate::image::ImageStore;
+use crate::journal::{Journal, Name};
+use crate::lease::{self, DeadLease, Lease};
+use crate::lock::{FileLock, Mode};
+use crate::record;
+use crate::store::Store;
+use crate::sync::Syncer;
+use crate::trash::Trash;
+use crate::used::LastUsed;
+use crate::warnings::Warnings;
+use crate::watermark::Watermark;
+
+/// Every directory in a state directory.
+const BUCKETS: [&str; 12] = [
+    "locks",
+    "blobs-v1",
+    "blobs-v1/sha256",
+    "snapshots-v1",
+    "images-v1",
+    "context-v1",
+    "done",
+    "inflight",
+    "leases",
+    "trash",
+    "run",
+    "used",
+];
+
+/// An open state directory. Any number of processes may have it open.
+pub struct State {
+    root: PathBuf,
+    warnings: Vec<String>,
+    store: Arc<Store>,
+    trash: Arc<Trash>,
+    blobs: BlobStore,
+    images: ImageStore,
+    contexts: ContextHashes,
+    used: LastUsed,
+    lease: Lease,
+    dead: Mutex<Vec<DeadLease>>,
+}
+
+impl State {
+    /// Opens `root`, making it and what is missing in it (mode 0700).
+    ///
+    /// # Errors
+    /// If it cannot be made or read, or was made for another dialect or by another version.
+    pub fn open(root: &Path, dialect: &Dialect) -> Result<Self, CacheError> {
+        Self::open_in_boot(root, dialect, BootId::current())
+    }
+
+    pub(crate) fn open_in_boot(
+        root: &Path,
+        dialect: &Dialect,
+        boot: Option<BootId>,
+    ) -> Result<Self, CacheError> {
+        make_buckets(root)?;
+        let root = root.canonicalize().at("open", root)?;
+        let locks = root.join("locks");
+        format::check(&root, dialect, &locks.join("format"))?;
+        let later = Arc::new(Warnings::default());
+        let trash = Arc::new(Trash::new(root.join("trash")));
+        let watermark = Watermark::new(root.join("watermark"), locks.join("watermark"));
+        let syncer = Syncer::new(&root, boot, watermark, later.clone())?;
+        let warnings = host_warnings(&root, &syncer, boot);
+        let store = Arc::new(Store {
+            journal: Journal::new(root.join("done"), locks.join("publish")),
+            database: Database::new(&root, trash.clone(), later.clone())?,
+            syncer,
+            boot,
+            warnings: later.clone(),
+        });
+        let dead = lease::dead(&root.join("leases"))?;
+        Ok(Self {
+            lease: Lease::create(&root.join("leases"), &locks.join("gc"))?,
+            dead: Mutex::new(dead),
+            blobs: BlobStore::new(&root, store.clone()),
+            images: ImageStore::new(&root, store.clone()),
+            contexts: ContextHashes::new(root.join("context-v1"), later),
+            used: LastUsed::new(root.join("used")),
+            warnings,
+            trash,
+            store,
+            root,
+        })
+    }
+
+    /// The directory, as an absolute path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the snapshotter keeps snapshots.
+    pub fn snapshots_dir(&self) -> PathBuf {
+        self.root.join("snapshots-v1")
+    }
+
+    /// For mount points and the like: nothing in it outlives its process.
+    pub fn run_dir(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
+    /// For work in progress (partial downloads, logs of running steps).
+    pub fn inflight_dir(&self) -> PathBuf {
+        self.root.join("inflight")
+    }
+
+    /// What people should know about this state directory, found when it was opened.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Takes the warnings that came since: damaged files that were passed over, syncs that failed.
+    pub fn take_warnings(&self) -> Vec<String> {
+        self.store.warnings.take()
+    }
+
+    /// This process's lease.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Takes the leases of killed processes that were found at the opening. What was in progress
+    /// under them is for the caller to clean up; then [`DeadLease::clear`]. One that is dropped
+    /// is found again next time.
+    pub fn take_dead_leases(&self) -> Vec<DeadLease> {
+        std::mem::take(&mut *self.dead.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The blobs.
+    pub fn blobs(&self) -> &BlobStore {
+        &self.blobs
+    }
+
+    /// The images.
+    pub fn images(&self) -> &ImageStore {
+        &self.images
+    }
+
+    /// The hashes of files in build contexts.
+    pub fn contexts(&self) -> &ContextHashes {
+        &self.contexts
+    }
+
+    /// When snapshots were last of use.
+    pub fn last_used(&self) -> &LastUsed {
+        &self.used
+    }
+
+    /// Notes that something was written into the state directory (a snapshot): it belongs to the
+    /// next group commit. What is written through this crate is noted by itself.
+    pub fn wrote(&self) {
+        self.store.syncer.wrote();
+    }
+
+    /// Group commit: syncs what was written since the last one. Nothing if nothing was.
+    ///
+    /// # Errors
+    /// If the kernel reports that something could not be written.
+    pub fn sync(&self) -> Result<(), CacheError> {
+        self.store.syncer.sync()
+    }
+
+    /// How many syncs this process has made here (syncfs, fsync of single files, synced batches
+    /// of the database).
+    pub fn sync_count(&self) -> u64 {
+        self.store.syncer.count()
+    }
+
+    /// The end of a build: everything published becomes durable and moves into the database. A
+    /// build that published nothing (and found nothing left by another) pays nothing.
+    ///
+    /// # Errors
+    /// If the sync fails. A database that cannot be written is a warning: what was published
+    /// stays where it is.
+    pub fn finish(&self) -> Result<(), CacheError> {
+        if let Err(e) = fold::fold(&self.store) {
+            self.store.warnings.add(format!("the build records stay unsorted: {e}"));
+        }
+        self.store.syncer.sync()?;
+        self.empty_trash();
+        Ok(())
+    }
+
+    /// Moves `path`, something in the state directory, into the trash by one rename; it is
+    /// deleted later ([`empty_trash`](Self::empty_trash), or at the end of any build).
+    ///
+    /// # Errors
+    /// If it cannot be renamed. Nothing there is fine.
+    pub fn discard(&self, path: &Path) -> Result<(), CacheError> {
+        self.trash.take(path)
+    }
+
+    /// Deletes what is in the trash. What cannot be deleted stays, with a warning.
+    pub fn empty_trash(&self) {
+        if let Err(e) = self.trash.empty() {
+            self.store.warnings.add(e.to_string());
+        }
+    }
+
+    /// A fact that [`put_fact`](Self::put_fact) stored: by domain (a kind of fact, such as
+    /// `diff-id`) and key.
+    pub fn get_fact(&self, domain: &str, key: &[u8]) -> Option<Vec<u8>> {
+        self.store.get(&fact_name(domain, key))
+    }
+
+    /// Stores a fact, with the same promises as a record has.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn put_fact(&self, domain: &str, key: &[u8], value: &[u8]) -> Result<(), CacheError> {
+        let name = fact_name(domain, key);
+        if self.store.get(&name).as_deref() == Some(value) {
+            return Ok(());
+        }
+        self.store.put(&name, value)
+    }
+
+    /// The size of the database of records and facts, in bytes.
+    pub fn records_size(&self) -> u64 {
+        self.store.database.size()
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn lock_path(&self, name: &str) -> PathBuf {
+        self.root.join("locks").join(name)
+    }
+
+    /// Removes what killed processes left: locks that nobody has, temporary files, trash.
+    pub(crate) fn sweep(&self) -> Result<(), CacheError> {
+        self.store.journal.sweep();
+        self.images.sweep();
+        self.blobs.sweep();
+        self.contexts.sweep();
+        let locks = self.root.join("locks");
+        for entry in fs::read_dir(&locks).at("list", &locks)?.flatten() {
+            let name = entry.file_name();
+            if name.to_str().is_some_and(|n| n.parse::<ActionKey>().is_ok()) {
+                // Taking it and letting it go removes it.
+                drop(FileLock::try_transient(&entry.path())?);
+            }
+        }
+        self.empty_trash();
+        Ok(())
+    }
+
+    /// The lock of the contents whose identities begin like this one.
+    fn content_lock(&self, content: &ContentId) -> PathBuf {
+        self.lock_path(&format!("content-{:02x}", content.as_bytes()[0]))
+    }
+}
+
+impl RecordStore for State {
+    fn get(&self, key: &ActionKey, not_before: Timestamp) -> Result<Option<Record>, StoreError> {
+        let record = self.store.get(&Name::Record(*key)).and_then(|b| record::decode(&b));
+        Ok(record.filter(|r| r.key == *key && r.started >= not_before))
+    }
+
+    fn claim(&self, key: &ActionKey) -> Result<Option<Box<dyn Claim>>, StoreError> {
+        let claimed = claim::claim(&self.root.join("locks"), key);
+        let claimed = claimed.map_err(|e| StoreError::new("claim a step", e))?;
+        Ok(claimed.map(|c| Box::new(c) as Box<dyn Claim>))
+    }
+
+    fn wait(&self, key: &ActionKey, timeout: Duration) -> Result<bool, StoreError> {
+        claim::wait(&self.root.join("locks"), key, timeout)
+            .map_err(|e| StoreError::new("wait for a step of another build", e))
+    }
+
+    fn publish(&self, claim: &dyn Claim, record: &Record) -> Result<(), StoreError> {
+        let operation = "record a step";
+        if claim.key() != record.key {
+            return Err(StoreError::new(operation, "another key is claimed"));
+        }
+        let bytes = record::encode(record);
+        if bytes.len() as u64 >= crate::journal::MAX_VALUE {
+            return Err(StoreError::new(operation, "the record is too large"));
+        }
+        self.store.put(&Name::Record(record.key), &bytes).map_err(|e| StoreError::new(operation, e))
+    }
+
+    fn adopt(
+        &self,
+        content: &ContentId,
+        payload: &str,
+        usable: &dyn Fn(&str) -> bool,
+    ) -> Result<String, StoreError> {
+        let failed = |e| StoreError::new("agree on a result", e);
+        let name = Name::Content(*content);
+        let _held =
+            FileLock::acquire(&self.content_lock(content), Mode::Exclusive).map_err(failed)?;
+        let known = self.store.get(&name).and_then(|b| String::from_utf8(b).ok());
+        if let Some(known) = known.filter(|k| k == payload || usable(k)) {
+            return Ok(known);
+        }
+        self.store.put(&name, payload.as_bytes()).map_err(failed)?;
+        Ok(payload.to_owned())
+    }
+}
+
+fn fact_name(domain: &str, key: &[u8]) -> Name {
+    let hash = KeyBuilder::new("fact/v1").part(domain.as_bytes()).part(key).content_id();
+    Name::Fact(*hash.as_bytes())
+}
+
+fn make_buckets(root: &Path) -> Result<(), CacheError> {
+    let make = |path: &Path| match DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.at("create", path),
+    };
+    if !root.is_dir() {
+        let above = root.parent().filter(|p| !p.as_os_str().is_empty());
+        if let Some(above) = above {
+            DirBuilder::new().mode(0o700).recursive(true).create(above).at("create", above)?;
+        }
+        make(root)?;
+    }
+    BUCKETS.iter().try_for_each(|bucket| make(&root.join(bucket)))
+}
+
+fn host_warnings(root: &Path, syncer: &Syncer, boot: Option<BootId>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Kind::Foreign(name) = filesystem::kind_of(syncer.root()) {
+        warnings.push(format!(
+            "{} is on a {name} file system: locks and synced writes may not work there, and with \
+             them the promises of the build cache; keep it on a local disk",
+            root.display()
+        ));
+    }
+    if boot.is_none() {
+        warnings.push(
+            "/proc/sys/kernel/random/boot_id cannot be read: every step is synced, which is slow"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! Prints what the promises of speed are about. Started by hand:
+//! `cargo test -p cache --test measure -- --ignored --nocapture`.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cache::Everything;
+use oci::layer::TreePath;
+
+const ROUNDS: usize = 15;
+
+fn median(mut run: impl FnMut()) -> Duration {
+    let mut times: Vec<Duration> = (0..ROUNDS)
+        .map(|_| {
+            let start = Instant::now();
+            run();
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[ROUNDS / 2]
+}
+
+#[test]
+#[ignore = "prints times"]
+fn an_unchanged_build() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = common::open(dir.path());
+    for n in 0..100 {
+        common::publish(&state, &common::record(&n.to_string()));
+    }
+    let start = Instant::now();
+    state.finish().unwrap();
+    println!("finish with 100 records: {:?}", start.elapsed());
+    drop(state);
+    let time = median(|| {
+        let state = common::open(dir.path());
+        for n in 0..100 {
+            assert!(common::get(&state, &n.to_string()).is_some());
+        }
+        state.finish().unwrap();
+    });
+    println!("open, 100 gets, finish, close: {time:?}");
+    println!("open, finish, close: {:?}", median(|| common::open(dir.path()).finish().unwrap()));
+    let state = common::open(dir.path());
+    let mut n = 100;
+    let time = median(|| {
+        common::publish(&state, &common::record(&n.to_string()));
+        n += 1;
+    });
+    println!("claim and publish: {time:?}");
+    let time = median(|| {
+        common::publish(&state, &common::record(&n.to_string()));
+        state.finish().unwrap();
+        n += 1;
+    });
+    println!("claim, publish, finish: {time:?}");
+}
+
+fn tree(dir: &Path, directories: usize, files: usize) {
+    for d in 0..directories {
+        let dir = dir.join(format!("package{}/sub{d}", d % 37));
+        fs::create_dir_all(&dir).unwrap();
+        for f in 0..files {
+            fs::write(dir.join(format!("file{f}.rs")), format!("{d} {f}").repeat(20)).unwrap();
+        }
+    }
+}
+
+#[test]
+#[ignore = "prints times"]
+fn known_contexts() {
+    for (directories, files) in [(10, 20), (1000, 20)] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("tree");
+        tree(&root, directories, files);
+        std::thread::sleep(Duration::from_millis(50));
+        let state = common::open(&dir.path().join("state"));
+        let scan = || {
+            let context = state.contexts().open(&root).unwrap();
+            context.walk(&TreePath::root(), &Everything).unwrap();
+            context.save().unwrap();
+            context.stats()
+        };
+        let start = Instant::now();
+        let stats = scan();
+        println!("first scan: {:?}, {stats:?}", start.elapsed());
+        let time = median(|| assert_eq!(scan().hashed_files, 0));
+        println!("known scan of {} files: {time:?}", directories * files);
+    }
+}
