@@ -225,6 +225,15 @@ impl BlobWriter {
         self.hasher.size()
     }
 
+    /// The bytes that are there, from the first.
+    ///
+    /// # Errors
+    /// If the file cannot be opened again.
+    pub fn existing(&self) -> Result<Box<dyn Read>, CacheError> {
+        let file = File::open(&self.path).at("open", &self.path)?;
+        Ok(Box::new(file.take(self.position())))
+    }
+
     /// Throws the bytes away: the source sends them from the start again.
     ///
     /// # Errors

@@ -194,8 +194,13 @@ impl State {
     /// If the sync fails. A database that cannot be written is a warning: what was published
     /// stays where it is.
     pub fn finish(&self) -> Result<(), CacheError> {
-        if let Err(e) = fold::fold(&self.store) {
+        let folded = fold::fold(&self.store).unwrap_or_else(|e| {
             self.store.warnings.add(format!("the build records stay unsorted: {e}"));
+            false
+        });
+        if !folded {
+            // Then the published files must be durable by themselves.
+            self.store.syncer.sync_always()?;
         }
         self.store.syncer.sync()?;
         self.empty_trash();
@@ -234,6 +239,12 @@ impl State {
             return Ok(());
         }
         self.store.put(&name, value)
+    }
+
+    /// The payload that [`adopt`](solver::RecordStore::adopt) agreed on for `content`, if it ever did. Whether it
+    /// is still usable is for the caller to find out.
+    pub fn adopted(&self, content: &ContentId) -> Option<String> {
+        self.store.get(&Name::Content(*content)).and_then(|b| String::from_utf8(b).ok())
     }
 
     /// The size of the database of records and facts, in bytes.

@@ -361,3 +361,30 @@ fn a_context_that_is_no_directory() {
     assert!(s.state.contexts().open(&s.tree.join("f")).is_err());
     assert!(s.state.contexts().open(&s.tree.join("none")).err().unwrap().is_not_found());
 }
+
+#[test]
+fn a_file_that_does_not_hold_still_is_read_again_or_named() {
+    use std::io::Write;
+    let s = setup(&[("log", "")]);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut log = File::options().append(true).open(s.tree.join("log")).unwrap();
+            // Few and small: the file must stay small however slow the machine is.
+            for _ in 0..200 {
+                log.write_all(&[b'x'; 512]).unwrap();
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        });
+        while !writer.is_finished() {
+            match s.open().walk(&TreePath::root(), &Everything) {
+                Ok(entries) => {
+                    let Node::File { size, content } = entries[0].node else { panic!() };
+                    let expected = blake3::hash(&vec![b'x'; size as usize]);
+                    assert_eq!(content, ContentHash(*expected.as_bytes()));
+                }
+                Err(CacheError::Changed(path)) => assert!(path.ends_with("log")),
+                Err(other) => panic!("{other}"),
+            }
+        }
+    });
+}

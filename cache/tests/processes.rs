@@ -145,3 +145,49 @@ fn what_a_killed_process_leaves() {
     assert_eq!(std::fs::read_dir(dir.path().join("done")).unwrap().count(), 0);
     assert_eq!(next.get(&key("done"), Timestamp::EPOCH).unwrap(), Some(record("done")));
 }
+
+#[test]
+#[ignore = "a role that other tests start"]
+fn steps() {
+    let Some((root, id)) = role() else { return };
+    let state = open(&root);
+    for n in 0.. {
+        let name = format!("{id}-{n}");
+        publish(&state, &record(&name));
+        println!("\nDONE {name}");
+        if n % 3 == 0 {
+            state.finish().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_step_that_was_shown_as_done_survives_any_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut done = Vec::new();
+    for round in 0..24 {
+        let mut child = spawn("steps", dir.path(), &round.to_string());
+        std::thread::sleep(Duration::from_millis(15 + 7 * (round % 8)));
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        // A last line without an end may not have been shown in full.
+        let lines = text.split_inclusive('\n').filter_map(|l| l.strip_suffix('\n'));
+        done.extend(lines.filter_map(|l| l.strip_prefix("DONE ")).map(str::to_owned));
+        let state = open(dir.path());
+        for name in &done {
+            assert_eq!(get(&state, name), Some(record(name)), "{name}");
+        }
+        if round % 5 == 0 {
+            state.finish().unwrap();
+        }
+        assert_eq!(state.take_warnings(), Vec::<String>::new());
+    }
+    assert!(done.len() > 24, "{}", done.len());
+    let state = open(dir.path());
+    state.finish().unwrap();
+    assert!(state.claim(&key("0-0")).unwrap().is_some());
+    for name in &done {
+        assert_eq!(get(&state, name), Some(record(name)), "{name}");
+    }
+}

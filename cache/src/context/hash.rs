@@ -1,7 +1,8 @@
 //! Reading a file of a build context and judging whether its times can be trusted later.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
+use std::path::Path;
 
 use oci::Timestamp;
 use oci::layer::{ContentHash, TreePath};
@@ -17,9 +18,12 @@ const BUFFER: usize = 1 << 20;
 /// File systems that store whole seconds, or pairs of them (FAT), show no finer change.
 const COARSE_SECONDS: i64 = 2;
 
+/// How often a file that changes while it is read is read again.
+const TRIES: usize = 3;
+
 /// A file that was read.
-pub(super) struct Read1 {
-    /// What it was when it was read.
+pub(super) struct HashedFile {
+    /// What it was while it was read.
     pub(super) stat: Stat,
     /// What it contained.
     pub(super) content: ContentHash,
@@ -27,42 +31,48 @@ pub(super) struct Read1 {
     pub(super) settled: bool,
 }
 
-/// Reads `path` below `root`, which was seen as `seen`.
+/// Reads `path` below `root`. One that does not hold still is an error: whatever is copied later
+/// would not be what was hashed.
 pub(super) fn hash_file(
     root: &File,
     path: &TreePath,
-    seen: &Stat,
-    shown: &std::path::Path,
-) -> Result<Read1, CacheError> {
-    let changed = || CacheError::Changed(shown.to_owned());
-    // Before the file is opened: whatever changes it later gets this time, or a later one.
-    let before = clock::coarse_now();
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mut file = File::from(stat::open_beneath(root, path, flags).at("read", shown)?);
-    let first = stat_of(&file, shown)?.filter(|s| s.kind == FileKind::File).ok_or_else(changed)?;
+    shown: &Path,
+) -> Result<HashedFile, CacheError> {
+    for _ in 0..TRIES {
+        // Before the file is opened: whatever changes it later gets this time, or a later one.
+        let before = clock::coarse_now();
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mut file = File::from(stat::open_beneath(root, path, flags).at("read", shown)?);
+        let Some(stat) = stat_of(&file, shown)?.filter(|s| s.kind == FileKind::File) else {
+            break;
+        };
+        let (content, size) = hash_all(&mut file, stat.size).at("read", shown)?;
+        let still = stat_of(&file, shown)?.is_some_and(|now| now.same_content(&stat));
+        if still && size == stat.size {
+            return Ok(HashedFile { stat, content, settled: is_settled(&stat, before) });
+        }
+    }
+    Err(CacheError::Changed(shown.to_owned()))
+}
+
+/// The digest and the size of the whole file, which is said to have `expected` bytes.
+fn hash_all(file: &mut File, expected: u64) -> io::Result<(ContentHash, u64)> {
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; usize::try_from(first.size + 1).unwrap_or(BUFFER).min(BUFFER)];
-    let mut size = 0;
+    // One byte more than there is, so that the first read finds the end.
+    let small = usize::try_from(expected.saturating_add(1)).unwrap_or(BUFFER);
+    let mut buffer = vec![0; small.min(BUFFER)];
     loop {
-        let filled = fill(&mut file, &mut buffer).at("read", shown)?;
+        let filled = fill(file, &mut buffer)?;
         if filled == BUFFER {
             hasher.update_rayon(&buffer);
         } else {
             hasher.update(&buffer[..filled]);
         }
-        size += filled as u64;
         if filled < buffer.len() {
-            break;
+            return Ok((ContentHash(*hasher.finalize().as_bytes()), hasher.count()));
         }
         buffer.resize(BUFFER, 0);
     }
-    let last = stat_of(&file, shown)?.ok_or_else(changed)?;
-    let stable = first.same_content(&last) && size == first.size;
-    if !stable || (first.kind, first.mode) != (seen.kind, seen.mode) {
-        return Err(changed());
-    }
-    let content = ContentHash(*hasher.finalize().as_bytes());
-    Ok(Read1 { stat: first, content, settled: is_settled(&first, before) })
 }
 
 /// Whether a change at or after `now` would give the file another ctime than it has.
@@ -73,18 +83,18 @@ fn is_settled(stat: &Stat, now: Timestamp) -> bool {
     stat.ctime < now
 }
 
-fn stat_of(file: &File, shown: &std::path::Path) -> Result<Option<Stat>, CacheError> {
+fn stat_of(file: &File, shown: &Path) -> Result<Option<Stat>, CacheError> {
     fstat(file).at("read", shown).map(|raw| Stat::of(&raw))
 }
 
 /// Reads until the buffer is full or the file ends.
-fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..]) {
             Ok(0) => break,
             Ok(n) => filled += n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use oci::layer::{ContentHash, Entry, Metadata, Node, TreePath};
 use rayon::prelude::*;
 
-use super::hash;
+use super::hash::{self, HashedFile};
 use super::listing::{Item, Listing};
 use super::stat::{FileKind, Stat};
 use super::{Context, lock};
@@ -74,8 +74,8 @@ impl Context {
         root: &TreePath,
         selection: &dyn Selection,
     ) -> Result<Vec<Entry>, CacheError> {
-        let found = self.find(root, selection)?;
-        let contents = self.contents(&found)?;
+        let mut found = self.find(root, selection)?;
+        let contents = self.contents(&mut found)?;
         self.entries(found, &contents)
     }
 
@@ -170,7 +170,7 @@ impl Context {
     }
 
     /// The content of each regular file of `found`; files that are not known are read.
-    fn contents(&self, found: &[Found]) -> Result<Vec<Option<ContentHash>>, CacheError> {
+    fn contents(&self, found: &mut [Found]) -> Result<Vec<Option<ContentHash>>, CacheError> {
         let mut contents = vec![None; found.len()];
         let mut unknown = Vec::new();
         if found.iter().any(|f| f.stat.kind == FileKind::File) {
@@ -186,27 +186,25 @@ impl Context {
             });
         }
         let read = |&at: &usize| {
-            let Found { path, stat, .. } = &found[at];
+            let path = &found[at].path;
             let shown = self.path.join(path.as_path());
-            Ok((at, hash::hash_file(&self.root, path, stat, &shown)?))
+            Ok((at, hash::hash_file(&self.root, path, &shown)?))
         };
-        let read: Vec<(usize, hash::Read1)> = match unknown.len() {
+        let read: Vec<(usize, HashedFile)> = match unknown.len() {
             0 => Vec::new(),
             1 => unknown.iter().map(read).collect::<Result<_, CacheError>>()?,
             _ => unknown.par_iter().map(read).collect::<Result<_, CacheError>>()?,
         };
         self.with_index(|index| {
             for (at, file) in read {
-                if !file.stat.same_content(&found[at].stat) {
-                    return Err(CacheError::Changed(self.path.join(found[at].path.as_path())));
-                }
                 self.counts.hashed_files.fetch_add(1, Ordering::Relaxed);
                 self.counts.hashed_bytes.fetch_add(file.stat.size, Ordering::Relaxed);
                 index.put(&file.stat, file.content, file.settled && found[at].trusted);
                 contents[at] = Some(file.content);
+                // It may have changed since its directory was read.
+                found[at].stat = file.stat;
             }
-            Ok(())
-        })?;
+        });
         Ok(contents)
     }
 
