@@ -15,7 +15,8 @@ const IMPLIED_MODE: u32 = 0o755;
 /// - something other than a directory at a path takes away what came before it below that path,
 ///   and so does a whiteout;
 /// - a directory after a whiteout of the same name is a new one: it is opaque;
-/// - an opaque marker makes its directory opaque wherever it stands among the entries.
+/// - an opaque marker makes its directory opaque wherever it stands among the entries;
+/// - a hard link to a file of a lower layer is a file of this one.
 #[derive(Debug, Default)]
 pub struct ManifestBuilder {
     entries: BTreeMap<TreePath, Entry>,
@@ -63,6 +64,7 @@ impl ManifestBuilder {
                 entry.node = Node::Directory { opaque: true };
             }
         }
+        self.adopt_links(lower);
         let mut manifest = LayerManifest::new(self.entries.into_values().collect());
         let missing = lower.missing_parents(&manifest);
         if !missing.is_empty() {
@@ -71,6 +73,32 @@ impl ManifestBuilder {
             manifest = LayerManifest::new(entries);
         }
         manifest
+    }
+
+    /// Links to files of lower layers become files of this one, as they do when overlayfs copies
+    /// such a file up to link to it.
+    fn adopt_links(&mut self, lower: &Tree) {
+        let mut adopted: BTreeMap<TreePath, TreePath> = BTreeMap::new();
+        let outside: Vec<(TreePath, TreePath)> = self
+            .entries
+            .values()
+            .filter_map(|e| match &e.node {
+                Node::HardLink { target } => Some((e.path.clone(), target.clone())),
+                _ => None,
+            })
+            .filter(|(_, target)| !self.entries.contains_key(target))
+            .collect();
+        for (path, target) in outside {
+            let Some((layer, entry)) = lower.entry_with_layer(&target) else { continue };
+            let Some(content) = lower.content_of(layer, entry) else { continue };
+            let Some(link) = self.entries.get_mut(&path) else { continue };
+            link.meta = content.meta.clone();
+            link.node = match adopted.get(&target) {
+                Some(first) => Node::HardLink { target: first.clone() },
+                None => content.node.clone(),
+            };
+            adopted.entry(target).or_insert(path);
+        }
     }
 
     /// Whiteouts of all that the lower layers have in the root, which has no entry to be opaque.

@@ -69,7 +69,7 @@ impl SparseRecords {
             b"GNU.sparse.realsize" | b"GNU.sparse.size" => self.real_size = unsigned(value)?,
             b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
                 let map = self.map.get_or_insert_default();
-                if (map.len() % 2 == 0) != (key == b"GNU.sparse.offset") {
+                if map.len().is_multiple_of(2) != (key == b"GNU.sparse.offset") {
                     return Err("malformed sparse map");
                 }
                 map.push(decimal(value).ok_or("malformed sparse map")?);

@@ -91,8 +91,8 @@ impl<W: Write> GzipEncoder<W> {
 
 impl<W: Write> Write for GzipEncoder<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.block.capacity() == 0 {
-            self.block.reserve_exact(BLOCK_SIZE.min(bytes.len().max(1 << 12)));
+        if self.started && self.block.capacity() == 0 {
+            self.block.reserve_exact(BLOCK_SIZE);
         }
         let taken = bytes.len().min(BLOCK_SIZE - self.block.len());
         self.block.extend_from_slice(&bytes[..taken]);

@@ -73,14 +73,23 @@ pub(super) fn name(header: &Header) -> Vec<u8> {
     }
 }
 
-/// The sparse descriptors of a GNU header, the size of the whole file, and whether blocks with
-/// more descriptors follow. None if a number is malformed.
-pub(super) fn gnu_sparse(block: &[u8; HEADER_SIZE]) -> Option<(Vec<(i64, i64)>, i64, bool)> {
-    let map = descriptors(&block[GNU_SPARSE..GNU_EXTENDED])?;
-    Some((map, number(&block[GNU_REAL_SIZE])?, block[GNU_EXTENDED] != 0))
+/// What a GNU header says about a sparse file.
+pub(super) struct GnuSparse {
+    /// Offsets and lengths.
+    pub(super) map: Vec<(i64, i64)>,
+    /// Of the whole file, in bytes.
+    pub(super) size: i64,
+    /// Whether blocks with more descriptors follow.
+    pub(super) more: bool,
 }
 
-/// The same of a block with more descriptors.
+/// The sparse part of a GNU header; none if a number is malformed.
+pub(super) fn gnu_sparse(block: &[u8; HEADER_SIZE]) -> Option<GnuSparse> {
+    let map = descriptors(&block[GNU_SPARSE..GNU_EXTENDED])?;
+    Some(GnuSparse { map, size: number(&block[GNU_REAL_SIZE])?, more: block[GNU_EXTENDED] != 0 })
+}
+
+/// A block with more descriptors, and whether it is not the last.
 pub(super) fn gnu_sparse_more(block: &[u8; HEADER_SIZE]) -> Option<(Vec<(i64, i64)>, bool)> {
     let map = descriptors(&block[..CONTINUATION_EXTENDED])?;
     Some((map, block[CONTINUATION_EXTENDED] != 0))

@@ -372,7 +372,7 @@ impl<R: Read> LayerReader<R> {
         let sparse = &extension.sparse;
         let map = match (sparse.major, sparse.minor, &sparse.map) {
             (Some(1), Some(0), _) => Some(self.read_map(position)?),
-            (_, _, Some(map)) if map.len() % 2 == 0 => Some(pairs(map)),
+            (_, _, Some(map)) if map.len().is_multiple_of(2) => Some(pairs(map)),
             (_, _, Some(_)) => return Err(fail("malformed sparse map")),
             _ => None,
         };
@@ -410,7 +410,8 @@ impl<R: Read> LayerReader<R> {
     ) -> Result<u64, ReadError> {
         let fail = |reason| ReadError::Malformed { position, reason };
         let bad = || fail("malformed sparse map");
-        let (mut map, size, mut more) = header::gnu_sparse(block).ok_or_else(bad)?;
+        let header::GnuSparse { mut map, size, mut more } =
+            header::gnu_sparse(block).ok_or_else(bad)?;
         while more {
             let mut block = [0; HEADER_SIZE];
             self.fill(&mut block)?;

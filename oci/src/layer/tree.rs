@@ -1,5 +1,6 @@
 //! The merged view of a chain of layers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::walk::{Visible, Walk};
@@ -79,7 +80,7 @@ impl Tree {
     /// The directories that lead to entries of `layer` and have an entry neither there nor in
     /// this tree, in order. Whoever unpacks a layer of another builder makes them.
     pub fn missing_parents(&self, layer: &LayerManifest) -> Vec<TreePath> {
-        let mut missing: Vec<TreePath> = Vec::new();
+        let mut missing: BTreeSet<TreePath> = BTreeSet::new();
         let mut last: Option<TreePath> = None;
         for entry in layer.entries() {
             let parent = entry.path.parent().filter(|p| !p.is_root());
@@ -98,12 +99,11 @@ impl Tree {
                     break;
                 }
                 at = dir.parent();
-                missing.push(dir);
+                missing.insert(dir);
             }
             last = parent;
         }
-        missing.sort();
-        missing
+        missing.into_iter().collect()
     }
 
     /// The layers that take part in the directory at `path`.
