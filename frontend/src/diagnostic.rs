@@ -77,12 +77,14 @@ impl Diagnostic {
 }
 
 /// The option that `written` was most likely meant to be: the nearest one, at most three edits
-/// and not more than half of it away; letter case does not count.
+/// and not more than half of it away; letter case does not count. Long words and long lists are
+/// not searched to the end.
 pub(crate) fn nearest<'a>(
     written: &str,
     options: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
     const MAX_LENGTH: usize = 64;
+    const MAX_OPTIONS: usize = 256;
     if written.len() > MAX_LENGTH {
         return None;
     }
@@ -90,6 +92,7 @@ pub(crate) fn nearest<'a>(
     let far = (lower.chars().count() / 2).min(3);
     options
         .into_iter()
+        .take(MAX_OPTIONS)
         .filter(|o| o.len() <= MAX_LENGTH && *o != written)
         .map(|o| (strsim::damerau_levenshtein(&lower, &o.to_lowercase()), o))
         .filter(|(distance, _)| *distance <= far)

@@ -43,6 +43,7 @@ pub(crate) fn parse(text: &str) -> (Dockerfile, Vec<Diagnostic>) {
     let instructions: Vec<Instruction> =
         file.instructions.into_iter().map(|raw| grammar.instruction(raw)).collect();
     let dockerfile = Dockerfile { directives: file.directives, instructions };
+    checks::syntax(&dockerfile, &mut grammar.diagnostics);
     if !dockerfile.instructions.is_empty() {
         checks::order(&dockerfile, &mut grammar.diagnostics);
         checks::style(&dockerfile, &mut grammar.diagnostics);
@@ -232,8 +233,8 @@ impl Grammar {
 
     fn volume(&mut self, raw: &Raw) -> Option<Kind> {
         let words = self.words(raw, "VOLUME")?;
-        for word in words.iter().filter(|w| w.value.trim().is_empty()) {
-            self.error(word.span, "a volume can not be an empty string");
+        if let Some(blank) = words.iter().find(|w| w.value.trim().is_empty()) {
+            self.error(blank.span, "a volume can not be an empty string");
             return None;
         }
         Some(Kind::Volume(words))
@@ -263,7 +264,8 @@ impl Grammar {
         let devices = flags.list("device");
         let mounts = flags.list("mount").iter().filter_map(|m| self.mount(m)).collect();
         let command = command(&raw.args);
-        if command.args.is_empty() {
+        // A shell form may be empty: the shell runs an empty text then.
+        if command.args.is_empty() && !command.shell {
             self.error(raw.line_span, "RUN requires a command");
             return None;
         }

@@ -36,15 +36,7 @@ impl StageLowering<'_, '_> {
         }
         let written = self.expand(instruction, &transfer.dest)?;
         let dest = destination(&self.state.config.working_dir, &written);
-        if sources.len() + transfer.inline.len() > 1 && !dest.ends_with('/') {
-            let keyword = if add { "ADD" } else { "COPY" };
-            let message = format!(
-                "when using {keyword} with more than one source, the destination must be a directory and end with a /"
-            );
-            return Err(Box::new(
-                Diagnostic::error(transfer.dest.span, message).help(format!("write {written}/")),
-            ));
-        }
+        check_destination(transfer, &written, add)?;
         let (chown, owner) = self.owner(instruction, transfer)?;
         let (chmod, mode) = self.mode(instruction, transfer)?;
         let exclude = self.expand_all(instruction, &transfer.exclude)?;
@@ -56,16 +48,16 @@ impl StageLowering<'_, '_> {
         let parents = transfer.parents.is_some_and(|s| s.on);
         let inline = self.inline(instruction, transfer)?;
 
-        let mut history = String::from(if add { "ADD" } else { "COPY" });
-        history.push_str(if parents { " --parents" } else { "" });
-        let flags = chown.map(|c| format!("--chown={c}")).into_iter();
-        let flags = flags.chain(chmod.map(|c| format!("--chmod={c}")));
+        let flags = [
+            parents.then(|| "--parents".to_owned()),
+            chown.map(|c| format!("--chown={c}")),
+            chmod.map(|c| format!("--chmod={c}")),
+        ];
         let docs = inline.iter().map(|file| format!("<<{}", file.name));
-        for word in flags.chain(sources.iter().cloned()).chain(docs).chain([written]) {
-            history.push(' ');
-            history.push_str(&word);
-        }
-        history.push_str(" # buildkit");
+        let words = flags.into_iter().flatten().chain(sources.iter().cloned());
+        let words: Vec<String> = words.chain(docs).chain([written]).collect();
+        let keyword = if add { "ADD" } else { "COPY" };
+        let history = format!("{keyword} {} # buildkit", words.join(" "));
 
         let shown = names::shown(instruction, &self.lexer, &self.state.env);
         let name = self.names.next(&shown, self.trigger != 0);
@@ -195,14 +187,28 @@ impl StageLowering<'_, '_> {
     }
 }
 
+/// Whether a destination can only be a directory.
+fn names_directory(written: &str) -> bool {
+    matches!(written, "" | "." | "..") || ["/", "/.", "/.."].iter().any(|e| written.ends_with(e))
+}
+
 /// The destination as an absolute path; a directory's has a slash at its end.
 fn destination(workdir: &str, written: &str) -> String {
-    let directory = written.ends_with('/')
-        || matches!(written, "" | "." | "..")
-        || written.ends_with("/.")
-        || written.ends_with("/..");
     let path = join(workdir, written);
-    if directory && path != "/" { path + "/" } else { path }
+    if names_directory(written) && path != "/" { path + "/" } else { path }
+}
+
+/// Several sources need a directory (Docker's reference, COPY; BuildKit lets the last file win).
+fn check_destination(transfer: &Transfer, written: &str, add: bool) -> Step<()> {
+    if transfer.sources.len() + transfer.inline.len() < 2 || names_directory(written) {
+        return Ok(());
+    }
+    let keyword = if add { "ADD" } else { "COPY" };
+    let message = format!(
+        "when using {keyword} with more than one source, the destination must be a directory and end with a /"
+    );
+    let error = Diagnostic::error(transfer.dest.span, message);
+    Err(Box::new(error.help(format!("write {written}/"))))
 }
 
 fn check_source(source: &str, word: &Word, add: bool) -> Step<()> {

@@ -20,6 +20,9 @@ use crate::ast::{Instruction, Kind, Word};
 use crate::word::{Expansion, Lexer, Variables};
 use crate::{Diagnostic, Parsed};
 
+/// How many warnings get a "did you mean".
+const MAX_SUGGESTIONS: usize = 100;
+
 /// What a stage has come to.
 #[derive(Clone)]
 pub(super) struct StageState {
@@ -383,8 +386,10 @@ impl StageLowering<'_, '_> {
                 || self.state.declared.contains(name);
             if !known {
                 let message = format!("usage of undefined variable \"${name}\"");
-                let warning = Diagnostic::warning("UndefinedVar", word.span, message)
-                    .suggest(name, self.state.env.names());
+                let mut warning = Diagnostic::warning("UndefinedVar", word.span, message);
+                if self.all.warnings.len() < MAX_SUGGESTIONS {
+                    warning = warning.suggest(name, self.state.env.names());
+                }
                 self.warn(warning, instruction);
             }
         }

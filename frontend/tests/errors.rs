@@ -1,0 +1,180 @@
+//! Wrong Dockerfiles: every error, with its place and advice.
+
+mod support;
+
+use frontend::{LowerError, lower, parse};
+use support::{Images, errors, options};
+
+#[test]
+fn messages() {
+    for (text, want) in [
+        ("", "the Dockerfile is empty"),
+        ("# only\n", "the Dockerfile has no instructions"),
+        (
+            "FROM a\nFNTRYPOINT x\n",
+            "unknown instruction: FNTRYPOINT (did you mean \"ENTRYPOINT\"?)",
+        ),
+        ("FROM a\nCOPY --chwon=1 a b\n", "unknown flag: --chwon (did you mean \"--chown\"?)"),
+        ("FROM a\nCOPY --link=yes a b\n", "--link is either true or false, not \"yes\""),
+        ("FROM a\nCOPY --chown=1 --chown=2 a b\n", "duplicate flag: --chown"),
+        ("FROM a\nCOPY --from a b\n", "missing a value on flag: --from"),
+        ("RUN x\n", "no build stage in current context: RUN stands before FROM"),
+        ("ARG X\n", "the Dockerfile has no FROM"),
+        ("FROM a b\n", "FROM requires either one or three arguments"),
+        ("FROM a AS 1x\n", "invalid name for a build stage: \"1x\""),
+        ("FROM a\nENV x\n", "ENV must have two arguments (write x=VALUE)"),
+        ("FROM a\nENV a=b c\n", "can't find \"=\" in \"c\""),
+        ("FROM a\nCMD [1]\n", "only strings may stand in an array of arguments"),
+        ("FROM a\nSHELL x\n", "SHELL requires the arguments to be in JSON form"),
+        ("FROM a\nONBUILD ONBUILD RUN x\n", "ONBUILD can not be chained: ONBUILD ONBUILD"),
+        ("FROM a\nONBUILD from x\n", "FROM isn't allowed as an ONBUILD trigger"),
+        ("FROM a\nHEALTHCHECK --interval=1us CMD x\n", "--interval cannot be less than 1ms"),
+        ("FROM a\nSTOPSIGNAL SIGX\n", "invalid signal: SIGX"),
+        ("FROM a\nEXPOSE 80/icmp\n", "unknown protocol \"icmp\" (expected tcp, udp or sctp)"),
+        (
+            "FROM a\nCOPY a b c\n",
+            "when using COPY with more than one source, the destination must be a directory and end with a / (write c/)",
+        ),
+        ("FROM a\nCOPY --chmod=999 a b\n", "invalid mode \"999\" for --chmod"),
+        ("FROM a\nCOPY a[ b\n", "invalid pattern \"a[\": a \"[\" has no \"]\""),
+        ("FROM a\nCOPY --from=$x a b\n", "variable expansion is not supported for --from"),
+        ("FROM a AS x\nCOPY --from=x a b\n", "circular dependency detected on stage \"x\""),
+        ("FROM a\nCOPY --from=3 a b\n", "invalid stage index 3"),
+        ("ARG E=\nFROM $E\n", "base name ($E) should not be blank"),
+        ("ARG E=${F:?needed}\nFROM a\n", "F: needed"),
+        ("FROM --platform=$NO a\n", "empty platform value from expression $NO"),
+        ("FROM A-b:c:d\n", "failed to parse image name"),
+        ("FROM a\nENV x=${y\n", "syntax error: missing '}'"),
+        (
+            "FROM a\nRUN --mount=type=cach,target=/x y\n",
+            "unsupported mount type \"cach\" (did you mean \"cache\"?)",
+        ),
+        (
+            "FROM a\nRUN --mount=type=cache,tagret=/x y\n",
+            "unexpected key \"tagret\" in \"tagret=/x\" (did you mean \"target\"?)",
+        ),
+        (
+            "FROM a\nRUN --mount=from=$x,target=/x y\n",
+            "\"from\" doesn't support variable expansion",
+        ),
+        (
+            "FROM a\nRUN --mount=type=tmpfs,target=/x,mode=1 y\n",
+            "\"mode\" is not allowed for mounts of type tmpfs",
+        ),
+        (
+            "FROM a\nRUN --mount=type=cache,target=/x y\n",
+            "not supported yet: RUN --mount=type=cache",
+        ),
+        ("FROM a\nRUN --network=host y\n", "not supported yet: RUN --network=host"),
+        (
+            "FROM a\nRUN --network=hots y\n",
+            "unsupported value \"hots\" for --network (did you mean \"host\"?)",
+        ),
+        ("FROM a\nCOPY --link a b\n", "not supported yet: COPY --link"),
+        ("FROM a\nADD https://x/y /\n", "not supported yet: ADD of a URL"),
+        ("FROM a\nCOPY https://x/y /\n", "the source can't be a URL for COPY"),
+        ("# escape=x\nFROM a\n", "invalid escape character \"x\""),
+        ("# syntax=a\n# syntax=b\nFROM a\n", "only one syntax parser directive can be used"),
+        ("# syntax=docker.io/other/frontend\nFROM a\n", "another frontend"),
+        ("# check=skp=all\nFROM a\n", "unknown check option \"skp\""),
+    ] {
+        let found = errors(text);
+        assert!(found.iter().any(|e| e.contains(want)), "{text}\nwant {want}\ngot {found:?}");
+    }
+}
+
+fn errors_of_target(text: &str, target: &str) -> Vec<String> {
+    let options = frontend::LowerOptions { target: Some(target.to_owned()), ..options() };
+    support::errors_with(text, &options)
+}
+
+#[test]
+fn stages_only_look_back() {
+    let later = "FROM a AS x\nCOPY --from=y a b\nFROM a AS y\n";
+    let found = errors_of_target(later, "x");
+    assert!(found[0].contains("it needs to be defined before current stage \"x\""), "{found:?}");
+    let circle = "FROM a AS x\nCOPY --from=y a b\nFROM x AS y\n";
+    let found = errors_of_target(circle, "y");
+    assert!(found[0].contains("circular dependency detected on stage \"x\""), "{found:?}");
+}
+
+#[test]
+fn all_errors_are_reported_in_order() {
+    let text = "FROM scratch\nRNU x\nCOPY a\nWORKDIR\nUSER\n";
+    let parsed = parse("Dockerfile", text);
+    let lines: Vec<usize> =
+        parsed.diagnostics.iter().map(|d| parsed.source.line_of(d.span.start)).collect();
+    assert_eq!(lines, [2, 3, 4, 5]);
+}
+
+#[test]
+fn spans_point_at_the_word() {
+    let text = "FROM scratch\nCOPY --chown=1 \\\n  # note\n  --chwon=2 a b\n";
+    let parsed = parse("Dockerfile", text);
+    let span = parsed.diagnostics[0].span;
+    assert_eq!(&text[span.start as usize..span.end as usize], "--chwon=2");
+}
+
+#[test]
+fn stages_that_are_not_needed_may_be_impossible() {
+    let text = "FROM missing AS x\nRUN --mount=type=cache,target=/c y\nFROM scratch\nENV a=b\n";
+    let parsed = parse("Dockerfile", text);
+    assert!(lower(&parsed, &options(), &Images::default()).is_ok());
+    let parsed = parse("Dockerfile", "FROM scratch AS missing-base\nFROM mising-base\n");
+    assert!(lower(&parsed, &options(), &Images::default()).is_ok());
+    let parsed = parse("Dockerfile", "FROM scratch AS misisng\nFROM missing\n");
+    let Err(LowerError::Resolve { span, reference, suggestion, .. }) =
+        lower(&parsed, &options(), &Images::default())
+    else {
+        panic!()
+    };
+    assert_eq!((parsed.source.line_of(span.start), reference.as_str()), (2, "missing"));
+    assert_eq!(suggestion.as_deref(), Some("misisng"));
+}
+
+fn warnings(text: &str) -> Vec<(&'static str, usize)> {
+    let parsed = parse("Dockerfile", text);
+    let lowered = lower(&parsed, &options(), &Images::default()).unwrap();
+    let all = parsed.diagnostics.iter().chain(&lowered.warnings);
+    let place = |d: &frontend::Diagnostic| (d.rule.unwrap(), parsed.source.line_of(d.span.start));
+    all.map(place).collect()
+}
+
+#[test]
+fn warnings_of_the_rules() {
+    for (text, want) in [
+        ("FROM a\nRUN x \\\n\ny\n", vec![("NoEmptyContinuation", 3)]),
+        ("FROM a AS Bc\n", vec![("StageNameCasing", 1)]),
+        ("FROM a as b\n", vec![("FromAsCasing", 1)]),
+        ("FROM a\nenv a=b\n", vec![("ConsistentInstructionCasing", 2)]),
+        ("FROM a AS b\nFROM a AS b\n", vec![("DuplicateStageName", 2)]),
+        ("FROM a AS context\n", vec![("ReservedStageName", 1)]),
+        ("FROM a\nMAINTAINER x\n", vec![("MaintainerDeprecated", 2)]),
+        ("FROM a\nENV a b\n", vec![("LegacyKeyValueFormat", 2)]),
+        ("FROM a\nCMD x\n", vec![("JSONArgsRecommended", 2)]),
+        ("FROM a\nSHELL [\"s\"]\nCMD x\n", vec![]),
+        ("FROM a\nWORKDIR x\nWORKDIR y\n", vec![("WorkdirRelativePath", 2)]),
+        ("FROM a\nCMD []\nCMD []\n", vec![("MultipleInstructionsDisallowed", 2)]),
+        ("FROM a\nENV a=$PAHT\n", vec![("UndefinedVar", 2)]),
+        ("FROM a\nARG b\nENV a=$b\n", vec![]),
+        ("FROM a$tag\n", vec![("UndefinedArgInFrom", 1)]),
+        ("# check=skip=LegacyKeyValueFormat\nFROM a\nENV a b\n", vec![]),
+        ("FROM a\n# check=skip=UndefinedVar\nENV a=$b\nENV c=$d\n", vec![("UndefinedVar", 4)]),
+    ] {
+        assert_eq!(warnings(text), want, "{text}");
+    }
+    let strict = "# check=error=true\nFROM a\nENV a b\n";
+    assert!(lower(&parse("Dockerfile", strict), &options(), &Images::default()).is_err());
+}
+
+#[test]
+fn known_frontends_are_this_one() {
+    for name in [
+        "docker/dockerfile:1",
+        "docker/dockerfile-upstream:master-labs",
+        "docker.io/docker/dockerfile:1.7-labs",
+        "docker/dockerfile",
+    ] {
+        assert!(!parse("Dockerfile", &format!("#syntax={name}\nFROM scratch\n")).has_errors());
+    }
+}

@@ -1,0 +1,228 @@
+//! Nothing that is written into a Dockerfile makes the frontend panic, take long, or lose track
+//! of where things stand.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use frontend::{lower, parse, parse_ignore};
+use proptest::prelude::*;
+use support::{Images, lowered, options};
+
+/// Pieces of which most Dockerfiles, right and wrong ones, can be put together.
+const PIECES: &[&str] = &[
+    "FROM ",
+    "busybox",
+    "scratch",
+    " AS ",
+    "a",
+    "b",
+    "RUN ",
+    "COPY ",
+    "ADD ",
+    "ENV ",
+    "ARG ",
+    "LABEL ",
+    "WORKDIR ",
+    "USER ",
+    "CMD ",
+    "ENTRYPOINT ",
+    "EXPOSE ",
+    "VOLUME ",
+    "STOPSIGNAL ",
+    "SHELL ",
+    "HEALTHCHECK ",
+    "ONBUILD ",
+    "MAINTAINER ",
+    "\n",
+    "\n",
+    "\n",
+    "\\\n",
+    "\\",
+    "`",
+    "\r\n",
+    " ",
+    "\t",
+    "#",
+    "# escape=`\n",
+    "# syntax=docker/dockerfile:1\n",
+    "# check=skip=all\n",
+    "--from=",
+    "--chown=",
+    "--chmod=",
+    "--mount=",
+    "--exclude=",
+    "--parents",
+    "--network=none",
+    "--platform=",
+    "--",
+    "=",
+    "$",
+    "${",
+    "}",
+    ":-",
+    ":+",
+    ":?",
+    "##",
+    "%%",
+    "/",
+    "//",
+    "\"",
+    "'",
+    "[",
+    "]",
+    ",",
+    "*",
+    "**",
+    "?",
+    "<<",
+    "<<-",
+    "EOF",
+    "EOF\n",
+    "<<EOF\n",
+    "NONE",
+    "type=cache,target=/x",
+    "80",
+    "80-90/udp",
+    "0",
+    "1",
+    "..",
+    "é",
+    "\u{feff}",
+    "\0",
+    "x=y",
+];
+
+fn dockerfile() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(PIECES), 0..60).prop_map(|p| p.concat())
+}
+
+/// Instructions that are right by themselves.
+const LINES: &[&str] = &[
+    "RUN echo \\\n  # comment\n  more \\\n\n  words\n",
+    "RUN [\"a\", \"b\\n\"]\n",
+    "RUN <<EOF\nbody $X\nEOF\n",
+    "RUN cat <<-A 3<<'B'\n\tx\n\tA\ny\nB\n",
+    "COPY --from=a --chown=\"1:2\" x\\ y /z/\n",
+    "COPY <<EOF <<\"E2\" /d/\nx\nEOF\ny\nE2\n",
+    "ENV a=b c=\"d e\" f=g\\ h\n",
+    "ENV a b  c\n",
+    "env x=${y:-'z'}\n",
+    "ARG a b=c\n",
+    "ONBUILD COPY <<EOF /x\ny\nEOF\n",
+    "ONBUILD RUN x \\\n y\n",
+    "HEALTHCHECK --retries=3 --interval=5s CMD [\"x\"]\n",
+    "FROM --platform=$TARGETPLATFORM busybox AS b\n",
+    "# a comment\n\n",
+    "  EXPOSE   80\t443/udp\n",
+    "RUN --mount=type=cache,target=/x --network=none make\r\n",
+    "LABEL \"a b\"=c\n",
+    "WORKDIR a \\\n",
+    "CMD é\n",
+];
+
+/// A tree without spans and comments.
+fn bare(text: &str) -> String {
+    let mut instructions = parse("Dockerfile", text).dockerfile.instructions;
+    instructions.iter_mut().for_each(|i| i.comments.clear());
+    let shown = format!("{instructions:?}");
+    let mut out = String::new();
+    let mut rest = shown.as_str();
+    while let Some(at) = rest.find("Span {") {
+        out.push_str(&rest[..at]);
+        let end = rest[at..].find('}').map_or(rest.len(), |n| at + n + 1);
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
+fn check(text: &str) {
+    let parsed = parse("Dockerfile", text);
+    for diagnostic in &parsed.diagnostics {
+        let (start, end) = (diagnostic.span.start as usize, diagnostic.span.end as usize);
+        assert!(start <= end && end <= text.len(), "{diagnostic:?}");
+    }
+    for instruction in &parsed.dockerfile.instructions {
+        let (start, end) = (instruction.span.start as usize, instruction.span.end as usize);
+        assert!(text.get(start..end).is_some(), "{instruction:?}");
+    }
+    if let Ok(lowered) = lower(&parsed, &options(), &Images::default()) {
+        assert_eq!(lowered.history.len(), lowered.config.history.len());
+        let layers = lowered.config.history.iter().filter(|h| !h.empty_layer).count();
+        let below = lowered.base.map_or(0, |b| b.config.rootfs.diff_ids.len());
+        assert_eq!(layers, lowered.layers.len() + below);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text(text in any::<String>()) {
+        check(&text);
+        let _ = parse_ignore(&text);
+    }
+
+    #[test]
+    fn any_pieces(text in dockerfile()) {
+        check(&text);
+    }
+
+    #[test]
+    fn any_pieces_after_a_from(text in dockerfile()) {
+        check(&format!("FROM busybox AS first\n{text}"));
+    }
+
+    #[test]
+    fn a_printed_tree_reads_the_same(
+        escape in any::<bool>(),
+        lines in prop::collection::vec(prop::sample::select(LINES), 0..12),
+    ) {
+        let mut text = lines.concat();
+        if escape {
+            text = format!("# escape=`\n{}", text.replace("\\\n", "`\n"));
+        }
+        let text = text.replacen("# escape=`\n", "# escape=`\nFROM busybox\n", 1);
+        let text = if escape { text } else { format!("FROM busybox\n{text}") };
+        let tree = parse("Dockerfile", &text).dockerfile;
+        let printed = tree.to_string();
+        prop_assert_eq!(bare(&text), bare(&printed), "{}", printed);
+    }
+}
+
+/// Far more than it takes, far less than quadratic work would.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn big_files_take_linear_time() {
+    let start = Instant::now();
+    let lap = |what: &str| println!("{what}: {:?}", start.elapsed());
+    let line = "RUN echo 'some words' && echo \"more $WORDS\" \\\n    && true\n";
+    let big = format!("FROM busybox\n{}", line.repeat(100_000));
+    let parsed = parse("Dockerfile", &big);
+    lap("parsed");
+    assert!(lower(&parsed, &options(), &Images::default()).is_ok());
+    lap("instructions");
+    let mut many = String::from("FROM busybox\n");
+    for n in 0..50_000 {
+        many.push_str(&format!("ENV V{n}={n}\nLABEL L{n}=$V{n}\n"));
+    }
+    assert_eq!(lowered(&many).config.config.labels.len(), 50_000);
+    lap("variables");
+    let mut stages = String::from("FROM scratch AS s0\n");
+    for n in 1..20_000 {
+        stages.push_str(&format!("FROM s{} AS s{n}\nRUN {n}\n", n - 1));
+    }
+    assert_eq!(lowered(&stages).layers.len(), 19_999);
+    lap("stages");
+    let continued = format!("FROM busybox\nRUN {}x << y\n", "word \\\n".repeat(1_000_000));
+    assert_eq!(lowered(&continued).layers.len(), 1);
+    lap("one long line");
+    let mut undefined = String::from("FROM scratch\n");
+    for n in 0..20_000 {
+        undefined.push_str(&format!("ENV V{n}=$U{n}\n"));
+    }
+    assert_eq!(lowered(&undefined).warnings.len(), 20_000);
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+}
