@@ -1,1 +1,9 @@
-//! (under construction)
+//! Benchmarks of the `drydock` binary, with their generators.
+//!
+//! Each case has a small and a large size. The large ones are measured by `cargo run --release -p
+//! benches`, interleaved, so that what else the machine does falls on all of them; the small ones
+//! are also run by a test, so that they cannot rot. No time is ever asserted.
+
+pub mod cases;
+pub mod measure;
+pub mod syncs;

@@ -1,0 +1,16 @@
+//! `cargo run --release -p benches [-- --small] [--rounds N]`: prints the table.
+
+use benches::cases::{self, Size};
+use benches::measure;
+
+/// Rounds, unless others are asked for.
+const ROUNDS: usize = 9;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let size = if args.iter().any(|a| a == "--small") { Size::Small } else { Size::Large };
+    let rounds =
+        args.iter().position(|a| a == "--rounds").and_then(|at| args.get(at + 1)?.parse().ok());
+    let mut cases = cases::all(size);
+    print!("{}", measure::table(size, &measure::interleaved(&mut cases, rounds.unwrap_or(ROUNDS))));
+}

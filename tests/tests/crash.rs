@@ -1,0 +1,130 @@
+//! SIGKILL at any moment: the next build goes on, with a right image, and with every step whose
+//! end was shown.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use tests::context::Context;
+use tests::drydock::Drydock;
+use tests::host;
+use tests::progress::{self, End};
+use tests::random::Random;
+use tests::require_root;
+
+/// How often the builder is killed.
+const MOMENTS: u32 = 50;
+
+/// Quick steps of every kind in two branches, with fresh keys for each `SALT`.
+fn sample() -> Context {
+    Context::new(
+        "FROM busybox AS left\nARG SALT\nRUN mkdir /l && echo 1 > /l/1 # $SALT\nCOPY a /l/a\nRUN cat /l/a > /l/2\nRUN rm /l/1; ln /l/2 /l/3\n\
+         FROM busybox AS right\nARG SALT\nWORKDIR /r\nCOPY d .\nRUN ls > list\nRUN rm -r sub && mkdir sub && touch sub/new\nRUN chmod 700 /r\n\
+         FROM left\nARG SALT\nCOPY --from=right /r /r\nRUN cat /r/list /l/2 > /all\nRUN tar cf /t.tar /l /r && rm /t.tar\n",
+    )
+    .file("a", "A")
+    .file("d/one", "1")
+    .file("d/sub/two", "2")
+    .settle()
+}
+
+fn salted(drydock: &Drydock, context: &Context, salt: u32) -> tests::drydock::Run {
+    drydock.build(context).arg(format!("--build-arg=SALT={salt}"))
+}
+
+#[test]
+fn privileged_killed_at_random_moments() {
+    require_root!();
+    let mut random = Random::announced("crash");
+    let context = sample();
+    let undisturbed = Drydock::new();
+    let begun = Instant::now();
+    let want = salted(&undisturbed, &context, 0).image();
+    let whole = begun.elapsed();
+
+    let drydock = Drydock::new();
+    let dest = drydock.place("killed.tar");
+    let (mut shown, mut killed) = (0, 0);
+    for round in 1..=MOMENTS {
+        let delay = Duration::from_micros(random.below(whole.as_micros() as u64 * 6 / 5));
+        let mut running = salted(&drydock, &context, round)
+            .arg("-o")
+            .arg(format!("type=oci,dest={}", dest.display()))
+            .start();
+        std::thread::sleep(delay);
+        running.kill();
+        let output = running.finish();
+        killed += u32::from(output.status.code().is_none());
+        let done: BTreeSet<String> = progress::plain(&output.stderr)
+            .into_iter()
+            .filter(|s| s.end == End::Done && tests::drydock::is_instruction(&s.name))
+            .map(|s| s.name)
+            .collect();
+        shown += done.len();
+        if output.status.code().is_none() && dest.exists() {
+            // All of it or nothing.
+            let image = tests::image_view::ImageView::archive(&dest);
+            assert_eq!(image.root.differences(&want.root), Vec::<String>::new());
+        }
+        let _ = std::fs::remove_file(&dest);
+
+        let (image, next) = salted(&drydock, &context, round).image_and_output();
+        for complaint in ["WARN", "ERROR", "warning", "corrupt"] {
+            assert!(!next.stderr.contains(complaint), "round {round}: {next}");
+        }
+        let differences = want.root.differences(&image.root);
+        assert!(differences.is_empty(), "round {round}, killed after {delay:?}: {differences:?}");
+        assert_eq!(want.runtime("Env"), image.runtime("Env"));
+        let again: Vec<String> = next.executed().into_iter().filter(|s| done.contains(s)).collect();
+        assert!(
+            again.is_empty(),
+            "round {round}, killed after {delay:?}: run again: {again:?}\n{output}\n{next}"
+        );
+    }
+    eprintln!("{killed} of {MOMENTS} builds were killed, {shown} steps had been shown as done");
+    assert!(host::wait_until(Duration::from_secs(5), || host::users_of(drydock.state()).is_empty()));
+    assert_eq!(host::mounts_below(drydock.state()), Vec::<String>::new());
+    check_nothing_piles_up(&drydock);
+}
+
+/// What killed builds left half done goes away at the next start.
+fn check_nothing_piles_up(drydock: &Drydock) {
+    for (bucket, most) in [("trash", 0), ("leases", 1), ("done", 0), ("inflight", 0)] {
+        let dir = drydock.state().join(bucket);
+        let count = std::fs::read_dir(&dir).map_or(0, Iterator::count);
+        assert!(count <= most, "{count} entries are left in {}", dir.display());
+    }
+}
+
+#[test]
+fn privileged_a_killed_builder_takes_its_processes_along() {
+    require_root!();
+    let drydock = Drydock::new();
+    let context = Context::new(
+        "FROM busybox\nRUN trap '' HUP INT TERM; echo it-is-running; (setsid sleep 9943.5 &); sleep 9943.5\n",
+    );
+    let mut running = drydock.build(&context).start();
+    running.wait_for("it-is-running");
+    running.kill();
+    running.finish();
+    assert!(host::wait_until(Duration::from_secs(5), || host::processes_with("9943.5").is_empty()));
+    assert!(host::wait_until(Duration::from_secs(5), || host::users_of(drydock.state()).is_empty()));
+    assert_eq!(host::mounts_below(drydock.state()), Vec::<String>::new());
+    drydock.build(&Context::new("FROM busybox\nRUN true\n")).ok();
+}
+
+#[test]
+fn privileged_a_killed_pull_is_done_again() {
+    require_root!();
+    let drydock = Drydock::new();
+    let mut random = Random::announced("crash while unpacking");
+    let context = Context::new("FROM busybox\nRUN ls -l /bin/busybox\n");
+    for _ in 0..8 {
+        let mut running = drydock.build(&context).start();
+        std::thread::sleep(Duration::from_micros(random.below(120_000)));
+        running.kill();
+        running.finish();
+    }
+    let image = drydock.build(&context).image();
+    let want = Drydock::new().build(&context).image();
+    assert_eq!(want.root.differences(&image.root), Vec::<String>::new());
+}
