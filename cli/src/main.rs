@@ -1,2 +1,7 @@
 //! The `drydock` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::commands::main(std::env::args_os())
+}

@@ -1,7 +1,7 @@
 //! The image config: runtime defaults, root file system and history.
 //!
 //! Source: OCI image-spec, config.md. Docker's own fields (Healthcheck, OnBuild, Shell) are
-//! written into OCI configs too, as BuildKit does (features table rows 103, 371).
+//! written into OCI configs too, as BuildKit does.
 
 use std::collections::BTreeMap;
 

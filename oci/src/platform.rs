@@ -1,6 +1,6 @@
 //! Platforms: operating system, architecture, variant.
 //!
-//! Normalisation as containerd's `platforms` package does it (features table row 360).
+//! Normalisation as containerd's `platforms` package does it.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,7 +1,7 @@
 //! Image references: `[domain/]path[:tag][@digest]`, normalised as Docker does.
 //!
 //! Source: distribution/reference's grammar; `busybox` means
-//! `docker.io/library/busybox:latest` (features table rows 66, 443, 449).
+//! `docker.io/library/busybox:latest`.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,1 +1,27 @@
-//! (under construction)
+//! The worker: composition.
+//!
+//! It turns [`graph::Op`]s into work with the crates below it: images are resolved, pulled and
+//! unpacked ([`image`]), files are selected and copied ([`copy`]), processes run on snapshots,
+//! and what comes out is committed, identified and agreed on. [`Engine`] is an open state directory;
+//! [`Engine::build`] solves a definition on it; [`Engine::assemble`] makes an image of the result.
+//!
+//! It parses no Dockerfile and prints nothing.
+
+mod build;
+mod context;
+pub mod copy;
+mod engine;
+mod error;
+mod exec;
+mod file;
+pub mod image;
+mod key;
+mod output;
+mod result;
+mod usage;
+
+pub use build::BuildInput;
+pub use context::ContextTree;
+pub use engine::{Engine, EngineConfig};
+pub use error::WorkerError;
+pub use output::{Output, Payload, Rewrite, TreeOutput};

@@ -199,8 +199,11 @@ fn destination(workdir: &str, written: &str) -> String {
 }
 
 /// Several sources need a directory (Docker's reference, COPY; BuildKit lets the last file win).
+/// How many of the wildcards match something comes out only when the files are looked at: they
+/// are counted then.
 fn check_destination(transfer: &Transfer, written: &str, add: bool) -> Step<()> {
-    if transfer.sources.len() + transfer.inline.len() < 2 || names_directory(written) {
+    let plain = transfer.sources.iter().filter(|s| !is_wildcard(&s.value)).count();
+    if plain + transfer.inline.len() < 2 || names_directory(written) {
         return Ok(());
     }
     let keyword = if add { "ADD" } else { "COPY" };

@@ -1,0 +1,148 @@
+//! `drydock build`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use oci::{Platform, Reference};
+
+use super::later::{IgnoredArgs, LaterArgs};
+use super::output::{self, OutputSpec};
+use super::pair::{self, BuildArg, ExtraHost, Label, NamedContext};
+
+const IMAGE: &str = "Image";
+const OUTPUT: &str = "Output";
+const CACHE: &str = "Cache";
+const STEPS: &str = "Steps";
+const PROGRESS: &str = "Progress";
+
+const EXAMPLES: &str = "\
+Examples:
+  drydock build -t app .                                the image app:latest in the local store
+  drydock build -f docker/Dockerfile --target test .    one stage of another Dockerfile
+  drydock build -o type=oci,dest=app.tar .              an OCI archive
+  drydock build -o out .                                the files of the image in ./out
+  drydock build -t localhost:5000/app --push .          into a registry
+
+Exit status: 0 when everything asked for was made, 1 otherwise; 130 after a second Ctrl-C.";
+
+/// Arguments of `drydock build`.
+#[derive(Args, Clone, Debug)]
+#[command(args_override_self = true, after_help = EXAMPLES, next_line_help = false)]
+pub struct BuildArgs {
+    /// The context: a directory, or - for a Dockerfile on standard input
+    #[arg(value_name = "PATH")]
+    pub context: String,
+
+    /// The Dockerfile [default: Dockerfile in the context; - for standard input]
+    #[arg(short, long, value_name = "FILE", help_heading = IMAGE)]
+    pub file: Option<PathBuf>,
+    /// A name for the image; may be repeated
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]", value_parser = reference, help_heading = IMAGE)]
+    pub tags: Vec<Reference>,
+    /// The stage to build [default: the last one]
+    #[arg(long, value_name = "STAGE", help_heading = IMAGE)]
+    pub target: Option<String>,
+    /// A value for an ARG; without =VALUE that of the environment
+    #[arg(long = "build-arg", value_name = "KEY[=VALUE]", value_parser = pair::build_arg, help_heading = IMAGE)]
+    pub build_args: Vec<BuildArg>,
+    /// A directory, an OCI layout or an image that the Dockerfile uses by NAME
+    #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = pair::named_context, help_heading = IMAGE)]
+    pub build_contexts: Vec<NamedContext>,
+    /// A label for the image
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair::label, help_heading = IMAGE)]
+    pub labels: Vec<Label>,
+    /// The platform to build for (this machine's)
+    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',', help_heading = IMAGE)]
+    pub platform: Vec<Platform>,
+    /// Ask the registry for base images even if they are there
+    #[arg(long, help_heading = IMAGE)]
+    pub pull: bool,
+
+    /// A directory, - for a tar on standard output, or type=oci|docker|tar|local|image|registry
+    /// with dest=, name=, push=, tar=, compression=, compression-level=, force-compression=,
+    /// rewrite-timestamp=; may be repeated
+    #[arg(short, long = "output", value_name = "OUTPUT", value_parser = output::parse, help_heading = OUTPUT)]
+    pub outputs: Vec<OutputSpec>,
+    /// Push the image to the registries of its names
+    #[arg(long, help_heading = OUTPUT)]
+    pub push: bool,
+    /// Load the image into the docker or podman of this machine
+    #[arg(long, help_heading = OUTPUT)]
+    pub load: bool,
+    /// Write the image's id (the digest of its config) to FILE
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub iidfile: Option<PathBuf>,
+    /// Write digests and names of the image to FILE, as JSON
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub metadata_file: Option<PathBuf>,
+
+    /// Run every step again
+    #[arg(long, help_heading = CACHE)]
+    pub no_cache: bool,
+    /// Run the steps of these stages again
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = CACHE)]
+    pub no_cache_filter: Vec<String>,
+
+    /// The network of RUN: default (the host's), none or host
+    #[arg(long, value_name = "MODE", value_enum, default_value = "default", hide_possible_values = true, help_heading = STEPS)]
+    pub network: Network,
+    /// A line for /etc/hosts of RUN
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS", value_parser = pair::extra_host, help_heading = STEPS)]
+    pub add_hosts: Vec<ExtraHost>,
+    /// Steps that run at the same time [default: the number of cores]
+    #[arg(long, value_name = "N", help_heading = STEPS)]
+    pub jobs: Option<NonZeroUsize>,
+
+    /// How progress is shown: auto, plain, tty, quiet or rawjson [env: BUILDKIT_PROGRESS]
+    #[arg(long, value_name = "MODE", hide_possible_values = true, help_heading = PROGRESS)]
+    pub progress: Option<ProgressMode>,
+    /// Print nothing but the image's id
+    #[arg(short, long, help_heading = PROGRESS)]
+    pub quiet: bool,
+
+    /// What is refused.
+    #[command(flatten)]
+    pub later: LaterArgs,
+    /// What is ignored.
+    #[command(flatten)]
+    pub ignored: IgnoredArgs,
+}
+
+/// `--network`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// The host's
+    #[default]
+    Default,
+    /// None but a loopback interface
+    None,
+    /// The host's, by name
+    Host,
+}
+
+/// `--progress`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// tty on a terminal, plain elsewhere
+    #[default]
+    Auto,
+    /// Lines of text
+    Plain,
+    /// A view that is redrawn
+    Tty,
+    /// Nothing
+    #[value(alias = "none")]
+    Quiet,
+    /// A JSON document per line
+    Rawjson,
+}
+
+fn reference(text: &str) -> Result<Reference, String> {
+    let reference: Reference =
+        text.parse().map_err(|e: oci::reference::ReferenceError| e.reason)?;
+    match reference.digest() {
+        Some(_) => Err("a new image cannot be named by digest".to_owned()),
+        None => Ok(reference),
+    }
+}

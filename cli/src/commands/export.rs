@@ -1,0 +1,252 @@
+//! What becomes of a finished image.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use exporter::{Bundle, ExportError, Image, LayerFormat, Report, bundle};
+use oci::layer::Compression;
+use oci::{Descriptor, Reference, Timestamp};
+use solver::CancelToken;
+use worker::Engine;
+use worker::image::ImageLayers;
+
+use super::failure::Failure;
+use super::load_into;
+use super::task::Task;
+use crate::args::{LayerCompression, OutputKind, OutputSpec};
+use crate::outputs::OutputPlan;
+use crate::outputs::metadata::ImageResult;
+use crate::outputs::open::{OpenOutput, OpenTarget, OutputStream};
+use crate::progress::Progress;
+
+/// The image as it is, and with file times rewritten, where each is wanted.
+pub(crate) type Variants = BTreeMap<bool, (Image, Arc<ImageLayers>)>;
+
+/// Which variants are wanted: with rewritten file times or without.
+pub(crate) fn rewrites(plan: &OutputPlan) -> Vec<bool> {
+    let mut wanted: Vec<bool> = plan.exports.iter().map(|o| o.rewrite_timestamp).collect();
+    if !plan.store.is_empty() || wanted.is_empty() {
+        wanted.push(store_rewrites(plan));
+    }
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
+}
+
+/// The local store has what the image output says.
+fn store_rewrites(plan: &OutputPlan) -> bool {
+    plan.exports.iter().any(|o| o.kind == OutputKind::Image && o.rewrite_timestamp)
+}
+
+/// The layer format that each variant is written in first, so that diff id and blob come from
+/// one pass.
+pub(crate) fn formats(plan: &OutputPlan) -> BTreeMap<bool, LayerFormat> {
+    let mut formats = BTreeMap::new();
+    for output in plan.exports.iter().filter(|o| needs_blobs(o)) {
+        formats.entry(output.rewrite_timestamp).or_insert_with(|| format_of(output));
+    }
+    formats
+}
+
+fn needs_blobs(output: &OutputSpec) -> bool {
+    match output.kind {
+        OutputKind::Oci(_)
+        | OutputKind::OciLayout(_)
+        | OutputKind::Docker(_)
+        | OutputKind::Load => true,
+        OutputKind::Image => output.push,
+        OutputKind::Tar(_) | OutputKind::Local(_) | OutputKind::CacheOnly => false,
+    }
+}
+
+fn format_of(output: &OutputSpec) -> LayerFormat {
+    let compression = match output.layers.compression {
+        None | Some(LayerCompression::Gzip) => Compression::Gzip,
+        Some(LayerCompression::Zstd) => Compression::Zstd,
+        Some(LayerCompression::Uncompressed) => Compression::None,
+    };
+    LayerFormat { compression, level: output.layers.level, force: output.layers.force }
+}
+
+/// Exports every output, then names the image in the local store.
+pub(crate) fn export(
+    engine: &Arc<Engine>,
+    plan: &OutputPlan,
+    images: &Variants,
+    targets: Vec<OpenOutput>,
+    progress: &Progress,
+    cancel: &CancelToken,
+) -> Result<ImageResult, Failure> {
+    let exporter = Exporter { engine, progress, cancel };
+    let mut manifest = None;
+    for target in targets {
+        let (image, _) = &images[&target.spec.rewrite_timestamp];
+        if let Some(descriptor) = exporter.one(image, target)? {
+            manifest = Some(descriptor);
+        }
+    }
+    let stored = images.get(&store_rewrites(plan));
+    if let (Some((image, layers)), false) = (stored, plan.store.is_empty()) {
+        exporter.store(image, layers, &plan.store)?;
+    }
+    let shown = stored.or_else(|| images.values().next()).filter(|_| plan.has_image());
+    let config = shown.map(|(image, _)| oci::Digest::of(&image.config.to_json()));
+    Ok(ImageResult { config, manifest, names: plan.names() })
+}
+
+struct Exporter<'a> {
+    engine: &'a Arc<Engine>,
+    progress: &'a Progress,
+    cancel: &'a CancelToken,
+}
+
+impl Exporter<'_> {
+    /// One output; the manifest's descriptor where one was made.
+    fn one(&self, image: &Image, output: OpenOutput) -> Result<Option<Descriptor>, Failure> {
+        let OpenOutput { spec, target } = output;
+        let names = &spec.names;
+        match (&spec.kind, target) {
+            (OutputKind::Oci(_), OpenTarget::Stream(stream)) => {
+                let title = "exporting to oci image format";
+                self.archive(title, image, &spec, stream, exporter::oci_archive)
+            }
+            (OutputKind::Docker(_), OpenTarget::Stream(stream)) => {
+                let title = "exporting to docker image format";
+                self.archive(title, image, &spec, stream, exporter::docker_archive)
+            }
+            (OutputKind::Tar(_), OpenTarget::Stream(mut stream)) => {
+                self.task("exporting to tar", |report| {
+                    exporter::rootfs_tar(image, &mut stream, report)
+                })?;
+                stream.finish()?;
+                Ok(None)
+            }
+            (OutputKind::Local(_), OpenTarget::Directory(path)) => {
+                let left_out = self.task("exporting to client directory", |report| {
+                    exporter::local(image, &path, report)
+                })?;
+                if !left_out.is_empty() {
+                    let count = left_out.len();
+                    let why = "only root can make them";
+                    self.progress.note(&format!("{count} device nodes were left out: {why}"));
+                }
+                Ok(None)
+            }
+            (OutputKind::OciLayout(_), OpenTarget::Directory(path)) => {
+                let made = self.task("exporting to oci image layout", |report| {
+                    let made = bundle(image, &format_of(&spec), report)?;
+                    let blobs = self.engine.state().blobs();
+                    exporter::oci_layout(image, &made, names, blobs, &path, report)
+                })?;
+                Ok(Some(made))
+            }
+            (OutputKind::Load, _) => {
+                let made = self.task("loading into the container engine", |report| {
+                    let made = bundle(image, &format_of(&spec), report)?;
+                    let blobs = self.engine.state().blobs();
+                    load_into::load(|out| {
+                        exporter::docker_archive(image, &made, names, blobs, out, report)
+                    })
+                })?;
+                Ok(Some(made))
+            }
+            (OutputKind::Image, _) if spec.push => {
+                let made = self.task("pushing", |report| {
+                    let made = bundle(image, &format_of(&spec), report)?;
+                    self.push(image, &made, names, report)
+                })?;
+                Ok(Some(made))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn push(
+        &self,
+        image: &Image,
+        made: &Bundle,
+        names: &[Reference],
+        report: &dyn Report,
+    ) -> Result<Descriptor, ExportError> {
+        let blobs = self.engine.state().blobs();
+        exporter::push(image, made, names, blobs, self.engine.client(), report)
+    }
+
+    fn archive(
+        &self,
+        title: &str,
+        image: &Image,
+        spec: &OutputSpec,
+        mut stream: OutputStream,
+        write: ArchiveWriter,
+    ) -> Result<Option<Descriptor>, Failure> {
+        let made = self.task(title, |report| {
+            let made = bundle(image, &format_of(spec), report)?;
+            let blobs = self.engine.state().blobs();
+            write(image, &made, &spec.names, blobs, &mut stream, report)
+        })?;
+        stream.finish()?;
+        Ok(Some(made))
+    }
+
+    fn store(
+        &self,
+        image: &Image,
+        layers: &ImageLayers,
+        names: &[Reference],
+    ) -> Result<(), Failure> {
+        let task = Task::start(self.progress, "exporting to image");
+        let started = Timestamp::now();
+        let result = self.engine.store_image(image, layers, names);
+        if let Ok(config) = &result {
+            task.status(&format!("writing image {}", config.digest), 0, 0, started, true);
+            for name in names {
+                task.status(&format!("naming to {name}"), 0, 0, started, true);
+            }
+        }
+        task.end(result)?;
+        Ok(())
+    }
+
+    fn task<T, E: std::error::Error + Send + Sync + 'static>(
+        &self,
+        title: &str,
+        work: impl FnOnce(&dyn Report) -> Result<T, E>,
+    ) -> Result<T, Failure> {
+        let task = Task::start(self.progress, title);
+        let report = TaskReport { task: &task, cancel: self.cancel, started: Timestamp::now() };
+        let result = work(&report);
+        task.end(result).map_err(Failure::error)
+    }
+}
+
+/// Writes an archive.
+type ArchiveWriter = fn(
+    &Image,
+    &Bundle,
+    &[Reference],
+    &cache::BlobStore,
+    &mut dyn std::io::Write,
+    &dyn Report,
+) -> Result<Descriptor, ExportError>;
+
+/// The progress of an export as statuses of its task.
+pub(crate) struct TaskReport<'a> {
+    pub(crate) task: &'a Task<'a>,
+    pub(crate) cancel: &'a CancelToken,
+    pub(crate) started: Timestamp,
+}
+
+impl Report for TaskReport<'_> {
+    fn progress(&self, part: &str, current: u64, total: u64) {
+        self.task.status(part, current, total, self.started, false);
+    }
+
+    fn done(&self, part: &str) {
+        self.task.status(part, 0, 0, self.started, true);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+}

@@ -1,0 +1,67 @@
+//! The commands: from parsed arguments to an exit status.
+
+pub mod build;
+mod dockerfile;
+mod export;
+mod failure;
+mod images;
+mod load_into;
+mod session;
+mod store;
+mod task;
+mod usage;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::args::{self, Command};
+use crate::console;
+use crate::environment::Environment;
+use crate::version;
+use failure::Failure;
+
+/// Does what a command line asks for. Status 0 when everything asked for was done, else 1.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match args::parse(args) {
+        Ok(cli) => cli,
+        Err(usage) if usage.mistake => {
+            console::err(usage.text.trim_end());
+            return ExitCode::FAILURE;
+        }
+        Err(usage) => return finish(console::out(&usage.text).map_err(Failure::output)),
+    };
+    let environment = match Environment::of_process() {
+        Ok(environment) => environment,
+        Err(error) => return finish(Err(Failure::error(error))),
+    };
+    let context = Context { global: cli.global, environment };
+    finish(match cli.command {
+        Command::Build(args) => build::run(&args, &context),
+        Command::Images(args) => store::images(&args, &context),
+        Command::Inspect(args) => store::inspect(&args, &context),
+        Command::Tag(args) => store::tag(&args, &context),
+        Command::Rmi(args) => store::rmi(&args, &context),
+        Command::Load(args) => store::load(&args, &context),
+        Command::Push(args) => store::push(&args, &context),
+        Command::Pull(args) => store::pull(&args, &context),
+        Command::Du(args) => usage::du(&args, &context),
+        Command::Prune(args) => usage::prune(&args, &context),
+        Command::Version => console::out(&version::text()).map_err(Failure::output),
+    })
+}
+
+/// What every command gets.
+pub(crate) struct Context {
+    pub(crate) global: args::GlobalArgs,
+    pub(crate) environment: Environment,
+}
+
+fn finish(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Lines of a source file with markers, in the shape that BuildKit gives them.
+
+use std::fmt::Write;
+use std::ops::RangeInclusive;
+
+/// Lines shown before and after the marked ones.
+const AROUND: usize = 2;
+/// Marked lines that are shown at most: of a longer instruction, the first ones.
+const MAX_MARKED: usize = 30;
+/// The longest line that is shown whole, in characters.
+const MAX_COLUMNS: usize = 500;
+
+/// A name, a rule, the lines around `marked` (from 1) with `>>>` at those, a rule:
+///
+/// ```text
+/// Dockerfile:3
+/// --------------------
+///    1 |     FROM x
+///    2 |
+///    3 | >>> RUN false
+/// --------------------
+/// ```
+pub fn excerpt(name: &str, text: &str, marked: RangeInclusive<usize>) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let first = (*marked.start()).clamp(1, lines.len().max(1));
+    let last = (*marked.end()).clamp(first, lines.len().max(first)).min(first + MAX_MARKED - 1);
+    let mut out = String::new();
+    let _ = write!(out, "{name}:{first}");
+    if last > first {
+        let _ = write!(out, "-{last}");
+    }
+    out.push_str("\n--------------------\n");
+    let from = first.saturating_sub(AROUND).max(1);
+    for number in from..=(last + AROUND).min(lines.len()) {
+        let marker = if (first..=last).contains(&number) { ">>>" } else { "" };
+        let line = crate::progress::text::clean(lines[number - 1], false);
+        let line: String = line.chars().take(MAX_COLUMNS).collect();
+        let shown = format!("{number:4} | {marker:3} {line}");
+        let _ = writeln!(out, "{shown}");
+    }
+    out.push_str("--------------------\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_buildkits_shape() {
+        assert_eq!(
+            excerpt("Dockerfile", "FROM x\n\nRUN false\n", 3..=3),
+            "Dockerfile:3\n--------------------\n   1 |     FROM x\n   2 |     \n   3 | >>> RUN false\n--------------------\n"
+        );
+        let text = excerpt("D", "a\nb\nc\nd\ne\nf\ng\n", 4..=5);
+        assert!(text.starts_with("D:4-5\n"));
+        assert!(text.contains("   2 |     b\n   3 |     c\n   4 | >>> d\n   5 | >>> e\n   6 |     f\n   7 |     g\n---"));
+    }
+
+    #[test]
+    fn any_position_is_good() {
+        for range in [0..=0, 9..=12, RangeInclusive::new(3, 1), 1..=usize::MAX] {
+            for text in ["", "a", "a\nb\n"] {
+                excerpt("D", text, range.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Running one process.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use sys::cgroup::{Group, GroupLimits, Hierarchies};
+use sys::launch::{Child, Ending, launch, wait_readable};
+use sys::program::{Confinement, Namespaces, Payload, Program, Step};
+use sys::report::Usage;
+use sys::seccomp::Filter;
+
+use crate::cancel::CancelToken;
+use crate::command::{self, Command};
+use crate::error::{ExecError, Unsupported};
+use crate::explain::Explain;
+use crate::outcome::{ExitStatus, Outcome, peak_of};
+use crate::output::{Output, Pump, Reader, Stream, stream};
+use crate::plan::{self, Host, Plan};
+use crate::spec::{Network, ProcessSpec};
+use crate::user::{self, User};
+use crate::{masks, private, probe, seccomp};
+
+/// Where an [`Executor`] keeps what it needs.
+#[derive(Debug, Clone)]
+pub struct ExecutorConfig {
+    /// A directory for mount points; holds no data. Shared by any number of executors.
+    pub state: PathBuf,
+    /// The name of this builder's lease; control groups are named after it.
+    pub lease: String,
+}
+
+/// Runs processes in root file systems; each call is independent, from any thread.
+pub struct Executor {
+    host: Host,
+    lease: String,
+    filter: Filter,
+    hierarchies: Hierarchies,
+    runs: AtomicU64,
+}
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executor").field("lease", &self.lease).finish_non_exhaustive()
+    }
+}
+
+/// Removes a run's control group when all else is done.
+struct GroupGuard(Option<Group>);
+
+impl Drop for GroupGuard {
+    fn drop(&mut self) {
+        if let Some(group) = &self.0 {
+            group.remove();
+        }
+    }
+}
+
+impl Executor {
+    /// An executor with its mount points in `config.state`.
+    ///
+    /// # Errors
+    /// The state directory cannot be made, or the machine's architecture has no filter.
+    pub fn new(config: ExecutorConfig) -> Result<Self, ExecError> {
+        let io = |operation| move |source| ExecError::Io { operation, source };
+        let point = |name: &str| {
+            let path = config.state.join(name);
+            std::fs::create_dir_all(&path)
+                .and_then(|()| path.canonicalize())
+                .map_err(io("create the executor's directory"))?
+                .into_os_string()
+                .into_string()
+                .map_err(|path| ExecError::Unpassable {
+                    what: "path",
+                    value: path.to_string_lossy().into_owned(),
+                })
+                .and_then(|path| command::passable("path", path))
+        };
+        let hierarchies = Hierarchies::detect().map_err(io("read /proc/self/mountinfo"))?;
+        let paths = |list: Vec<String>| {
+            list.into_iter().map(|it| command::passable("path", it)).collect::<Result<Vec<_>, _>>()
+        };
+        let host = Host {
+            root_at: point("root")?,
+            private_at: point("private")?,
+            unified_cgroups: hierarchies.unified.as_deref() == Some(Path::new("/sys/fs/cgroup")),
+            masked: paths(masks::masked())?,
+            read_only: paths(masks::READ_ONLY.map(str::to_owned).to_vec())?,
+        };
+        let filter = seccomp::filter().ok_or_else(|| {
+            io("choose a system call filter")(io::Error::other(Unsupported::Architecture))
+        })?;
+        Ok(Self { host, lease: config.lease, filter, hierarchies, runs: AtomicU64::new(0) })
+    }
+
+    /// Whether this host can run processes at all.
+    ///
+    /// # Errors
+    /// What is missing, and how to get it.
+    pub fn probe() -> Result<(), Unsupported> {
+        probe::probe()
+    }
+
+    /// Removes what dead builders left behind: the control groups of `dead_lease`.
+    pub fn sweep(&self, dead_lease: &str) {
+        if !dead_lease.is_empty() {
+            self.hierarchies.sweep(&format!("{dead_lease}-"));
+        }
+    }
+
+    /// Runs a process to its end; returns when every process that it started has ended too, so
+    /// that the root file system is at rest. A thread that is torn down in the middle of this
+    /// takes the process with it.
+    ///
+    /// # Errors
+    /// [`ExecError`]; a non-zero exit is an [`Outcome`].
+    pub fn run(
+        &self,
+        spec: &ProcessSpec,
+        output: &dyn Output,
+        cancel: &CancelToken,
+    ) -> Result<Outcome, ExecError> {
+        let started = Instant::now();
+        if cancel.is_cancelled() {
+            return Err(ExecError::Cancelled);
+        }
+        let root =
+            spec.rootfs.open().map_err(|source| ExecError::Mount { target: "/".into(), source })?;
+        let user = user::resolve(root.as_fd(), &spec.user)?;
+        let command = command::prepare(spec, &user)?;
+        let files = private::create(spec)?;
+        let owner = (user.uid, user.gid);
+        // Declared before the child, so that on every way out the child ends first, then the
+        // stubs are removed, then the group.
+        let group = GroupGuard(self.group(spec)?);
+        let Plan { fds, steps, stdin, stubs } =
+            plan::plan(&self.host, spec, root.as_fd(), files, owner)?;
+        let (readers, [stdout, stderr]) = streams(user.uid)?;
+        let program = Program {
+            namespaces: namespaces(spec.network, group.0.is_some()),
+            root: plan::ROOT,
+            fds,
+            steps: around(spec, steps, group.0.is_some())?,
+            confinement: Confinement {
+                capabilities: masks::CAPABILITIES,
+                filter: Some(self.filter.clone()),
+            },
+            payload: payload(spec, &user, &command, [stdin, stdout, stderr])?,
+        };
+        let child = launch(&program)?;
+        if let Some(group) = &group.0 {
+            group.add(child.pid())?;
+            // EPIPE: the child has ended, and tells why when it is waited for.
+            let _ = child.start();
+        }
+        let Program { fds, steps, payload, .. } = program;
+        // The write ends must not stay here, or their readers would never see an end.
+        drop((fds, payload));
+        let mut pump = Pump::new(readers, output);
+        attend(&child, &mut pump, cancel)?;
+        let ending = child.wait()?;
+        pump.finish();
+        drop(stubs);
+        match ending {
+            Ending::Ended(usage) => Ok(outcome(usage, group.0.as_ref(), spec, started.elapsed())),
+            Ending::Failed { operation, errno } => {
+                Err(Explain { steps, spec, command: &command }.failure(operation, errno))
+            }
+            Ending::Killed if cancel.is_cancelled() => Err(ExecError::Cancelled),
+            Ending::Killed => Err(ExecError::Killed),
+        }
+    }
+
+    fn group(&self, spec: &ProcessSpec) -> Result<Option<Group>, ExecError> {
+        let limits = GroupLimits { memory: spec.limits.memory, cpu: spec.limits.cpu };
+        if limits == GroupLimits::default() {
+            return Ok(None);
+        }
+        let number = self.runs.fetch_add(1, Ordering::Relaxed);
+        Ok(Some(self.hierarchies.create(&format!("{}-{number}", self.lease), limits)?))
+    }
+}
+
+/// Reading and writing ends of standard output and error.
+fn streams(uid: u32) -> Result<([Reader; 2], [OwnedFd; 2]), ExecError> {
+    let make = |kind| {
+        stream(kind, uid)
+            .map_err(|errno| ExecError::Io { operation: "make a pipe", source: errno.into() })
+    };
+    let ((out, stdout), (err, stderr)) = (make(Stream::Stdout)?, make(Stream::Stderr)?);
+    Ok(([out, err], [stdout, stderr]))
+}
+
+/// The steps that do not concern files, around those that do.
+fn around(spec: &ProcessSpec, mounts: Vec<Step>, grouped: bool) -> Result<Vec<Step>, ExecError> {
+    let mut steps = Vec::with_capacity(mounts.len() + 5);
+    if grouped {
+        steps.extend([Step::AwaitStart, Step::EnterCgroupNamespace]);
+    }
+    steps.extend(mounts);
+    if !spec.hostname.is_empty() {
+        steps.push(Step::Hostname(command::passable("host name", spec.hostname.clone())?));
+    }
+    if spec.network == Network::None {
+        steps.push(Step::LoopbackUp);
+    }
+    steps.push(Step::SessionKeyring);
+    Ok(steps)
+}
+
+fn namespaces(network: Network, grouped: bool) -> Namespaces {
+    Namespaces {
+        mount: true,
+        pid: true,
+        ipc: true,
+        uts: true,
+        network: network == Network::None,
+        cgroup: !grouped,
+    }
+}
+
+fn payload(
+    spec: &ProcessSpec,
+    user: &User,
+    command: &Command,
+    [stdin, stdout, stderr]: [OwnedFd; 3],
+) -> Result<Payload, ExecError> {
+    Ok(Payload {
+        candidates: command.candidates.clone(),
+        args: command.args.clone(),
+        env: command.env.clone(),
+        directory: command::passable("working directory", spec.cwd.clone())?,
+        uid: user.uid,
+        gid: user.gid,
+        groups: user.groups.clone(),
+        limits: spec.limits.rlimits.clone(),
+        stdin,
+        stdout,
+        stderr,
+    })
+}
+
+/// Carries output until the child has ended; kills it when that is asked for.
+fn attend(child: &Child, pump: &mut Pump<'_>, cancel: &CancelToken) -> Result<(), ExecError> {
+    let io = |operation| move |source| ExecError::Io { operation, source };
+    let mut event = Some(cancel.fd().map_err(io("make an event"))?);
+    if cancel.is_cancelled() {
+        child.kill();
+        event = None;
+    }
+    loop {
+        let [out, err] = pump.readers.each_ref().map(|it| it.fd.as_ref().map(AsFd::as_fd));
+        let ready = wait_readable([out, err, Some(child.pidfd()), event], None);
+        let [out, err, ended, stop] = ready.map_err(io("wait for a process"))?;
+        for (index, ready) in [out, err].into_iter().enumerate() {
+            if ready {
+                pump.pump(index);
+            }
+        }
+        if stop {
+            child.kill();
+            event = None;
+        }
+        if ended {
+            return Ok(());
+        }
+    }
+}
+
+fn outcome(usage: Usage, group: Option<&Group>, spec: &ProcessSpec, duration: Duration) -> Outcome {
+    let mut status = ExitStatus::from_wait(usage.status);
+    let group_peak = group.and_then(Group::peak_memory);
+    if let (Some(group), Some(limit)) = (group, spec.limits.memory)
+        && !status.success()
+        && group.oom_kills() > 0
+    {
+        status = ExitStatus::OutOfMemory { peak: group_peak.unwrap_or(limit), limit };
+    }
+    Outcome {
+        status,
+        cpu_time: Duration::from_micros(usage.cpu_micros),
+        peak_memory: group_peak.or_else(|| peak_of(&usage)),
+        duration,
+    }
+}

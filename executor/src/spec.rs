@@ -1,0 +1,81 @@
+//! What to run: plain data.
+
+use sys::mount::Mount;
+use sys::program::ResourceLimit;
+
+pub use sys::cgroup::CpuQuota;
+
+/// One process in a root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessSpec {
+    /// The root file system; its target is `/`.
+    pub rootfs: Mount,
+    /// Arguments; the first names the program and is looked up in the PATH of `env`, inside the
+    /// root, when it has no `/`.
+    pub args: Vec<String>,
+    /// Variables in order; of equal names the last one counts. PATH and HOME are added when they
+    /// are missing.
+    pub env: Vec<(String, String)>,
+    /// Working directory, absolute; created when missing.
+    pub cwd: String,
+    /// `""` (user 0), `name`, `uid`, `name:group`, `uid:gid`.
+    pub user: String,
+    /// Network access.
+    pub network: Network,
+    /// How far the process is confined.
+    pub security: Security,
+    /// Host name.
+    pub hostname: String,
+    /// Further lines of /etc/hosts: name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Further mounts, parents before children. Mount points that are missing are created, and
+    /// removed again after the run.
+    pub mounts: Vec<Mount>,
+    /// Read-only files in memory, mounted last.
+    pub files: Vec<InjectedFile>,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// Network access of a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Network {
+    /// The host's network.
+    #[default]
+    Host,
+    /// A network of its own with nothing but the loopback device, which is up.
+    None,
+}
+
+/// How far a process is confined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Security {
+    /// Docker's default capabilities, system calls, masked and read-only paths.
+    #[default]
+    Sandbox,
+}
+
+/// A file that only exists while the process runs and never enters a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InjectedFile {
+    /// Absolute path inside the root.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Content.
+    pub data: Vec<u8>,
+}
+
+/// Limits of a process with all that it starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory; swap does not add to it.
+    pub memory: Option<u64>,
+    /// Processor time.
+    pub cpu: Option<CpuQuota>,
+    /// Size of /dev/shm in bytes; 64 MiB when not given.
+    pub shm_size: Option<u64>,
+    /// Resource limits; what is not named is inherited.
+    pub rlimits: Vec<ResourceLimit>,
+}

@@ -1,0 +1,248 @@
+//! Ends: of processes, of the builder, of what was asked to stop.
+
+mod harness;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use executor::{CancelToken, ExecError, ExitStatus};
+use harness::{Collector, Fixture, ready};
+use sys::cgroup::Hierarchies;
+use sys::mount::MountSource;
+
+/// Tells the helper below where to run.
+const HOLD: &str = "DRYDOCK_TEST_HOLD";
+
+/// Processes on this machine with `marker` among their arguments.
+fn processes(marker: &str) -> usize {
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|it| fs::read(it.path().join("cmdline")).ok())
+        .filter(|line| line.split(|&byte| byte == 0).any(|arg| arg == marker.as_bytes()))
+        .count()
+}
+
+fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn privileged_background_processes_end_with_the_step() {
+    if !ready() {
+        return;
+    }
+    let it = Fixture::new();
+    let marker = "86401.125";
+    it.sh(&format!("sleep {marker} & (setsid sleep {marker} &) ; echo started"));
+    assert_eq!(processes(marker), 0);
+}
+
+#[test]
+fn privileged_orphans_are_reaped() {
+    if !ready() {
+        return;
+    }
+    let it = Fixture::new();
+    let text =
+        it.sh("for i in 1 2 3 4; do (true &); done; sleep 0.2; ps -o stat | grep -c Z || true");
+    assert_eq!(text, "0\n");
+}
+
+#[test]
+fn privileged_cancel_kills_quickly() {
+    if !ready() {
+        return;
+    }
+    let it = Fixture::new();
+    let marker = "86402.125";
+    let token = CancelToken::new();
+    let spec = it.shell(&format!("trap '' TERM INT; sleep {marker} & sleep {marker}"));
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            eventually("the step runs", || processes(marker) == 2);
+            token.cancel();
+        });
+        it.executor.run(&spec, &Collector::default(), &token).unwrap_err()
+    });
+    assert!(matches!(error, ExecError::Cancelled), "{error}");
+    assert_eq!(processes(marker), 0);
+    assert_eq!(it.changes(), ["dev", "proc", "sys"].map(str::to_owned).to_vec());
+    let again = it.executor.run(&spec, &Collector::default(), &token);
+    assert!(matches!(again, Err(ExecError::Cancelled)));
+}
+
+#[test]
+fn privileged_nothing_leaks() {
+    if !ready() {
+        return;
+    }
+    let it = Fixture::new();
+    let count = || {
+        let fds = fs::read_dir("/proc/self/fd").unwrap().count();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let ours = mounts.lines().filter(|it| it.contains("drydock")).count();
+        let own = it.dir.to_str().unwrap();
+        (fds, ours, mounts.contains(own))
+    };
+    it.sh("true");
+    // Other tests of this process open descriptors too: the count must not grow with runs.
+    let before = count();
+    for _ in 0..50 {
+        it.sh("true");
+        assert!(it.try_run(&it.spec(&["missing"])).is_err());
+    }
+    let after = count();
+    assert!(after.0 < before.0 + 50, "{before:?} {after:?}");
+    assert_eq!((before.1, before.2), (after.1, after.2));
+    let children = fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id()));
+    assert_eq!(children.unwrap_or_default().trim(), "");
+}
+
+#[test]
+fn privileged_parallel_runs() {
+    if !ready() {
+        return;
+    }
+    let fixtures: Vec<_> = (0..4).map(|_| Fixture::new()).collect();
+    std::thread::scope(|scope| {
+        for (number, it) in fixtures.iter().enumerate() {
+            scope.spawn(move || {
+                for _ in 0..10 {
+                    assert_eq!(it.sh(&format!("echo {number}")), format!("{number}\n"));
+                }
+            });
+        }
+    });
+}
+
+/// Not a test of its own: the builder of the next one.
+#[test]
+fn hold() {
+    let Some(marker) = std::env::var_os(HOLD) else { return };
+    let it = Fixture::new();
+    let marker = marker.into_string().unwrap();
+    it.sh(&format!("trap '' TERM HUP; sleep {marker} & setsid sleep {marker}"));
+}
+
+#[test]
+fn privileged_a_killed_builder_takes_its_steps_along() {
+    if !ready() {
+        return;
+    }
+    let marker = "86403.125";
+    let mut builder = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "hold", "--nocapture"])
+        .env(HOLD, marker)
+        .env("TMPDIR", "/tmp")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the step runs", || processes(marker) == 2);
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    builder.kill().unwrap();
+    builder.wait().unwrap();
+    eventually("the step has ended", || processes(marker) == 0);
+    assert_eq!(text.lines().filter(|it| it.contains("lowerdir")).count(), {
+        let now = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        now.lines().filter(|it| it.contains("lowerdir")).count()
+    });
+    // The dead builder could not remove its fixture.
+    for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+        let state = entry.path().join("state/root");
+        let old = entry.metadata().and_then(|it| it.modified());
+        if state.is_dir() && old.is_ok_and(|it| it.elapsed().is_ok_and(|it| it.as_secs() > 300)) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn memory_controller() -> bool {
+    let found = Hierarchies::detect().unwrap();
+    let unified = found.unified.as_ref().is_some_and(|it| {
+        let list = fs::read_to_string(it.join("cgroup.controllers")).unwrap_or_default();
+        list.split_whitespace().any(|it| it == "memory")
+    });
+    let there = found.memory.as_deref().is_some_and(Path::exists) || unified;
+    if !there {
+        eprintln!("skipped: no memory controller");
+    }
+    there
+}
+
+#[test]
+fn privileged_memory_limit() {
+    if !ready() || !memory_controller() {
+        return;
+    }
+    let it = Fixture::new();
+    let mut spec = it.shell("head -c 200000000 /dev/zero | tail -c 150000000 | wc -c");
+    spec.limits.memory = Some(32 << 20);
+    let ran = it.run(&spec);
+    // The pipeline's last command succeeds or fails depending on who was killed.
+    if let ExitStatus::OutOfMemory { peak, limit } = ran.outcome.status {
+        assert_eq!(limit, 32 << 20);
+        assert!(peak > 16 << 20);
+    }
+    let mut spec = it.spec(&["tail", "-c", "150000000", "/dev/zero"]);
+    spec.limits.memory = Some(32 << 20);
+    let ran = it.run(&spec);
+    assert!(matches!(ran.outcome.status, ExitStatus::OutOfMemory { .. }), "{ran:?}");
+    assert!(ran.outcome.peak_memory.is_some_and(|it| it > 16 << 20));
+    let mut spec = it.spec(&["true"]);
+    spec.limits.memory = Some(64 << 20);
+    spec.limits.cpu = Some(executor::CpuQuota { quota_micros: 50_000, period_micros: 100_000 });
+    assert_eq!(it.run(&spec).code(), 0);
+    let found = Hierarchies::detect().unwrap();
+    for root in [found.unified, found.memory, found.cpu].into_iter().flatten() {
+        let left = fs::read_dir(root.join("drydock")).into_iter().flatten().flatten();
+        let ours = left.filter(|it| it.file_name().to_str().unwrap().starts_with("test-lease-"));
+        assert_eq!(ours.count(), 0, "{}", root.display());
+    }
+}
+
+#[test]
+fn privileged_sweep_of_a_dead_builder() {
+    if !ready() || !memory_controller() {
+        return;
+    }
+    let it = Fixture::new();
+    let found = Hierarchies::detect().unwrap();
+    let limits = sys::cgroup::GroupLimits { memory: Some(64 << 20), cpu: None };
+    let mut sleeper = Command::new("/bin/busybox").args(["sleep", "86404"]).spawn().unwrap();
+    let group = found.create("dead-lease-7", limits).unwrap();
+    group.add(sleeper.id().cast_signed()).unwrap();
+    let other = found.create("dead-leased-8", limits).unwrap();
+    let waiter = std::thread::spawn(move || sleeper.wait());
+    it.executor.sweep("dead-lease");
+    assert!(!waiter.join().unwrap().unwrap().success());
+    assert!(found.create("dead-leased-8", limits).is_err(), "another lease's group stays");
+    other.remove();
+    found.create("dead-lease-7", limits).unwrap().remove();
+}
+
+#[test]
+#[ignore = "a measurement, not a test"]
+fn privileged_time_of_a_run() {
+    let it = Fixture::new();
+    let spec = it.spec(&["true"]);
+    it.run(&spec);
+    let mut spec = spec;
+    let MountSource::Overlay(overlay) = &mut spec.rootfs.source else { panic!() };
+    overlay.volatile = false;
+    it.run(&spec);
+    let output = Collector::default();
+    let token = CancelToken::new();
+    let start = Instant::now();
+    for _ in 0..200 {
+        it.executor.run(&spec, &output, &token).unwrap();
+    }
+    println!("{:?} a run", start.elapsed() / 200);
+}

@@ -1,0 +1,136 @@
+//! Overlays of one, two and hundreds of layers, both ways.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::*;
+use crate::mount::{Mount, MountSource, Upper};
+
+fn root() -> bool {
+    let yes = rustix::process::geteuid().is_root();
+    if !yes {
+        eprintln!("skipped: mounting needs root");
+    }
+    yes
+}
+
+fn layers(dir: &Path, count: usize) -> Vec<PathBuf> {
+    (0..count)
+        .map(|number| {
+            let layer = dir.join(format!("a-long-name-of-a-snapshot-{number}")).join("fs");
+            fs::create_dir_all(&layer).unwrap();
+            fs::write(layer.join(format!("f{number}")), number.to_string()).unwrap();
+            fs::write(layer.join("same"), number.to_string()).unwrap();
+            layer
+        })
+        .collect()
+}
+
+fn upper(dir: &Path) -> Upper {
+    let it = Upper { dir: dir.join("upper"), work: dir.join("work") };
+    fs::create_dir(&it.dir).unwrap();
+    fs::create_dir(&it.work).unwrap();
+    it
+}
+
+/// tmpfs, because an overlay cannot be the upper of another and CI often runs on one.
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let shm = Path::new("/dev/shm");
+    let temp = if shm.is_dir() {
+        tempfile::tempdir_in(shm).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    };
+    let path = temp.path().to_path_buf();
+    (temp, path)
+}
+
+fn read(mount: impl AsFd, name: &str) -> String {
+    let fd = rustix::fs::openat(mount, name, OFlags::RDONLY, Mode::empty()).unwrap();
+    std::io::read_to_string(fs::File::from(fd)).unwrap()
+}
+
+fn exercise(open: fn(&Overlay, MountFlags) -> Result<OwnedFd, MountError>) {
+    const LAYERS: usize = 240;
+    let (_temp, dir) = place();
+    let overlay = Overlay {
+        lowers: layers(&dir, LAYERS),
+        upper: Some(upper(&dir)),
+        user_xattr: false,
+        volatile: true,
+    };
+    let fd = open(&overlay, MountFlags::DATA).unwrap();
+    assert_eq!(read(&fd, "same"), "0", "the first lower is the topmost");
+    assert_eq!(read(&fd, "f239"), "239");
+    let made =
+        rustix::fs::openat(&fd, "new", OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o644));
+    drop(made.unwrap());
+    assert!(dir.join("upper/new").exists());
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!before.contains(dir.to_str().unwrap()), "nothing is attached");
+}
+
+#[test]
+fn privileged_hundreds_of_layers_one_by_one() {
+    if root() && appends_layers() {
+        exercise(open_by_appending);
+    }
+}
+
+#[test]
+fn privileged_hundreds_of_layers_in_one_page() {
+    if root() {
+        exercise(open_by_mount);
+    }
+}
+
+#[test]
+fn privileged_odd_paths() {
+    if !root() {
+        return;
+    }
+    for open in [open_by_appending, open_by_mount] {
+        let (_temp, dir) = place();
+        let odd = dir.join("a:b,c\\d e");
+        let deep = dir.join("x".repeat(120)).join("y".repeat(120)).join("z".repeat(60));
+        fs::create_dir(&odd).unwrap();
+        fs::create_dir_all(&deep).unwrap();
+        let upper = Upper { dir: odd.join("up\\per"), work: odd.join("work") };
+        fs::create_dir(&upper.dir).unwrap();
+        fs::create_dir(&upper.work).unwrap();
+        let mut lowers = layers(&odd, 2);
+        lowers.push(deep);
+        let overlay = Overlay { lowers, upper: Some(upper), user_xattr: false, volatile: false };
+        let fd = open(&overlay, MountFlags::default()).unwrap();
+        assert_eq!(read(&fd, "same"), "0");
+    }
+}
+
+#[test]
+fn privileged_one_lower_is_a_read_only_bind() {
+    if !root() {
+        return;
+    }
+    let (_temp, dir) = place();
+    let overlay =
+        Overlay { lowers: layers(&dir, 1), upper: None, user_xattr: false, volatile: false };
+    let mount = Mount {
+        target: "/".into(),
+        source: MountSource::Overlay(overlay),
+        flags: MountFlags::default(),
+    };
+    let fd = mount.open().unwrap();
+    assert_eq!(read(&fd, "f0"), "0");
+    let refused =
+        rustix::fs::openat(&fd, "new", OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o644));
+    assert_eq!(refused.unwrap_err(), rustix::io::Errno::ROFS);
+}
+
+#[test]
+fn no_directory_at_all() {
+    let overlay = Overlay { lowers: vec![], upper: None, user_xattr: false, volatile: false };
+    assert!(matches!(open(&overlay, MountFlags::default()), Err(MountError::EmptyOverlay)));
+}

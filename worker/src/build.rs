@@ -1,0 +1,172 @@
+//! One build: the solver's [`Work`] over an engine.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use graph::{Definition, Op, SourceOp, VertexIndex};
+use oci::{Digest, Timestamp};
+use solver::work::WorkError;
+use solver::{
+    CancelToken, Description, Done, EventSink, Record, Solution, SolveError, SolveOptions,
+    StepContext, Work,
+};
+
+use crate::context::ContextTree;
+use crate::engine::Engine;
+use crate::error::WorkerError;
+use crate::image::ImageHandle;
+use crate::key::{self, image_content};
+use crate::output::Output;
+use crate::result::{content_of, root_of};
+
+/// What one build works on.
+pub struct BuildInput<'a> {
+    /// The graph.
+    pub definition: &'a Definition,
+    /// The vertices whose results are wanted.
+    pub targets: &'a [VertexIndex],
+    /// The local contexts by name.
+    pub contexts: &'a HashMap<String, PathBuf>,
+    /// The images that the graph names, by the digest it knows them by.
+    pub images: &'a HashMap<Digest, Arc<ImageHandle>>,
+    /// How many steps run at the same time.
+    pub jobs: NonZeroUsize,
+    /// When the build started: results that must be fresh are not older.
+    pub started: Timestamp,
+    /// Stops the build.
+    pub cancel: &'a CancelToken,
+}
+
+impl Engine {
+    /// Solves a definition.
+    ///
+    /// # Errors
+    /// The first failure of a step, a cancellation, or a state directory that cannot be used.
+    pub fn build(
+        &self,
+        input: &BuildInput<'_>,
+        events: &dyn EventSink,
+    ) -> Result<Solution<Output>, SolveError> {
+        let work = BuildWork { engine: self, input };
+        let options = SolveOptions {
+            jobs: input.jobs,
+            fresh_since: input.started,
+            cancel: input.cancel.clone(),
+        };
+        solver::solve(input.definition, input.targets, &work, &self.state, events, &options)
+    }
+}
+
+struct BuildWork<'a> {
+    engine: &'a Engine,
+    input: &'a BuildInput<'a>,
+}
+
+impl BuildWork<'_> {
+    fn op(&self, vertex: VertexIndex) -> &Op {
+        &self.input.definition.vertex(vertex).op
+    }
+
+    fn image(&self, manifest: &Digest) -> Result<&Arc<ImageHandle>, WorkerError> {
+        self.input
+            .images
+            .get(manifest)
+            .ok_or_else(|| WorkerError::Internal(format!("image {manifest} was not resolved")))
+    }
+
+    fn describe_op(
+        &self,
+        vertex: VertexIndex,
+        inputs: &[Output],
+    ) -> Result<Description<Output>, WorkerError> {
+        let op = self.op(vertex);
+        let mut description = key::Description::of(op);
+        match op {
+            Op::Source(SourceOp::Local(local)) => {
+                let path = self
+                    .input
+                    .contexts
+                    .get(&local.name)
+                    .ok_or_else(|| WorkerError::NoContext(local.name.clone()))?;
+                let tree = ContextTree::open(&self.engine.state, path, &local.ignore)?;
+                return Ok(Description::Ready(Output::Context(Arc::new(tree))));
+            }
+            Op::Source(SourceOp::Image(source)) => {
+                let image = self.image(&source.manifest)?;
+                if let Some(tree) = self.engine.image_at_hand(image) {
+                    return Ok(Description::Ready(Output::Tree(tree)));
+                }
+                // What an image is does not depend on the name it came by.
+                let content = image_content(&image.config.rootfs.diff_ids);
+                let mut description = key::Description::of_image();
+                description.input("image", Some(&content));
+                let (key, inputs) = description.finish();
+                return Ok(Description::Keyed { key, inputs });
+            }
+            Op::Exec(exec) => {
+                let root = root_of(exec.root, inputs)?;
+                description.input("root", Some(&content_of(root.as_ref())));
+            }
+            Op::File(file) => {
+                let root = root_of(file.root, inputs)?;
+                description.input("root", Some(&content_of(root.as_ref())));
+                for digest in self.engine.selections(file, inputs)? {
+                    description.line("content", &digest);
+                }
+            }
+        }
+        let (key, inputs) = description.finish();
+        Ok(Description::Keyed { key, inputs })
+    }
+
+    fn run_op(
+        &self,
+        vertex: VertexIndex,
+        inputs: &[Output],
+        context: &StepContext<'_>,
+    ) -> Result<Done<Output>, WorkerError> {
+        let made = match self.op(vertex) {
+            Op::Source(SourceOp::Local(_)) => {
+                return Err(WorkerError::Internal("a context is never run".to_owned()));
+            }
+            Op::Source(SourceOp::Image(source)) => {
+                self.engine.pull(self.image(&source.manifest)?, context)?
+            }
+            Op::Exec(op) => self.engine.run_exec(op, inputs, context)?,
+            Op::File(op) => self.engine.run_file(op, inputs, context)?,
+        };
+        Ok(Done {
+            content: made.output.content,
+            payload: made.payload.encode(),
+            output: Output::Tree(made.output),
+        })
+    }
+}
+
+impl Work for BuildWork<'_> {
+    type Output = Output;
+
+    fn describe(
+        &self,
+        vertex: VertexIndex,
+        inputs: &[Output],
+        _context: &StepContext<'_>,
+    ) -> Result<Description<Output>, WorkError> {
+        Ok(self.describe_op(vertex, inputs)?)
+    }
+
+    fn load(&self, _vertex: VertexIndex, _inputs: &[Output], record: &Record) -> Option<Output> {
+        self.engine.load_payload(record.content, &record.payload).map(Output::Tree)
+    }
+
+    fn run(
+        &self,
+        vertex: VertexIndex,
+        inputs: &[Output],
+        context: &StepContext<'_>,
+    ) -> Result<Done<Output>, WorkError> {
+        Ok(self.run_op(vertex, inputs, context)?)
+    }
+}

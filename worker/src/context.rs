@@ -1,0 +1,190 @@
+//! A build context as a source of copies: a directory in place, less what its ignore list leaves
+//! out.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use cache::{CacheError, Context, Everything, FileKind, State, Verdict};
+use graph::pattern::{IgnoreList, IgnoreMatcher, IgnoreState};
+use oci::layer::{ContentHash, Entry, Metadata, Node, TreePath};
+
+use crate::copy::{Keep, SourceError, SourceTree};
+use crate::error::WorkerError;
+
+/// An open build context.
+pub struct ContextTree {
+    context: Context,
+    matcher: IgnoreMatcher,
+    states: Mutex<HashMap<TreePath, Decided>>,
+}
+
+/// What the ignore list says of one path.
+#[derive(Clone)]
+struct Decided {
+    excluded: bool,
+    state: IgnoreState,
+}
+
+impl ContextTree {
+    /// Opens the directory `path`.
+    ///
+    /// # Errors
+    /// If it is no directory that can be read.
+    pub fn open(state: &State, path: &Path, ignore: &IgnoreList) -> Result<Self, WorkerError> {
+        let fail = |source: Box<dyn std::error::Error + Send + Sync>| WorkerError::Context {
+            path: path.to_owned(),
+            source,
+        };
+        let matcher = ignore.matcher();
+        let context = state.contexts().open(path).map_err(|e| fail(e.into()))?;
+        Ok(Self { context, matcher, states: Mutex::default() })
+    }
+
+    /// Keeps what was learned of the files, so that the next build need not read them.
+    ///
+    /// # Errors
+    /// If it cannot be written; the next build is slower then.
+    pub fn save(&self) -> Result<(), CacheError> {
+        self.context.save()
+    }
+
+    /// How many bytes and files of the context were read in this build.
+    pub fn stats(&self) -> cache::context::ContextStats {
+        self.context.stats()
+    }
+
+    fn decided(&self, path: &TreePath) -> Decided {
+        let Some(parent) = path.parent() else {
+            return Decided { excluded: false, state: self.matcher.root() };
+        };
+        if let Some(known) = self.lock().get(path) {
+            return known.clone();
+        }
+        let above = self.decided(&parent);
+        let (verdict, state) = self.matcher.decide(path.as_bytes(), &above.state);
+        let decided = Decided { excluded: verdict.excluded, state };
+        self.lock().insert(path.clone(), decided.clone());
+        decided
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TreePath, Decided>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, path: &TreePath, directory: bool) -> Keep {
+        match self.decided(path).excluded {
+            false => Keep::Yes,
+            true if directory && self.matcher.may_reinclude_below(path.as_bytes()) => {
+                Keep::IfSomethingBelow
+            }
+            true => Keep::No,
+        }
+    }
+
+    /// Whether an excluded directory is there after all, for what is brought back below it.
+    fn something_below(&self, dir: &TreePath) -> Result<bool, CacheError> {
+        for (name, kind) in self.context.list(dir)? {
+            let Ok(path) = dir.child(&name) else { continue };
+            let directory = kind == FileKind::Directory;
+            match self.keep(&path, directory) {
+                Keep::Yes => return Ok(true),
+                Keep::IfSomethingBelow if self.something_below(&path)? => return Ok(true),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_there(&self, path: &TreePath, directory: bool) -> Result<bool, CacheError> {
+        match self.keep(path, directory) {
+            Keep::Yes => Ok(true),
+            Keep::No => Ok(false),
+            Keep::IfSomethingBelow => self.something_below(path),
+        }
+    }
+}
+
+impl SourceTree for ContextTree {
+    fn entry(&self, path: &TreePath) -> Result<Option<Entry>, SourceError> {
+        let fail = |e: CacheError| SourceError::read(path, e);
+        let Some(stat) = self.context.stat_entry(path).map_err(fail)? else { return Ok(None) };
+        let directory = stat.kind == FileKind::Directory;
+        if !self.is_there(path, directory).map_err(fail)? {
+            return Ok(None);
+        }
+        let node = match stat.kind {
+            FileKind::Directory => Node::Directory { opaque: false },
+            FileKind::Symlink => {
+                let target = self.context.read_link(path).map_err(fail)?;
+                Node::Symlink { target: target.into() }
+            }
+            // Which special file it is comes out when it is hashed.
+            _ => Node::File { size: stat.size, content: ContentHash([0; 32]) },
+        };
+        let meta = Metadata { mode: stat.mode, mtime: stat.mtime, ..Metadata::default() };
+        Ok(Some(Entry { path: path.clone(), node, meta }))
+    }
+
+    fn list(&self, path: &TreePath) -> Result<Vec<Entry>, SourceError> {
+        let fail = |e: CacheError| SourceError::read(path, e);
+        let mut entries = Vec::new();
+        for (name, kind) in self.context.list(path).map_err(fail)? {
+            let child = path.child(&name).map_err(|e| SourceError::read(path, e))?;
+            let directory = kind == FileKind::Directory;
+            if !self.is_there(&child, directory).map_err(fail)? {
+                continue;
+            }
+            let node = match kind {
+                FileKind::Directory => Node::Directory { opaque: false },
+                FileKind::Symlink => Node::Symlink { target: Box::default() },
+                _ => Node::File { size: 0, content: ContentHash([0; 32]) },
+            };
+            entries.push(Entry { path: child, node, meta: Metadata::default() });
+        }
+        Ok(entries)
+    }
+
+    fn walk(
+        &self,
+        path: &TreePath,
+        keep: &(dyn Fn(&TreePath, bool) -> Keep + Sync),
+    ) -> Result<Vec<Entry>, SourceError> {
+        let selection = |at: &TreePath, directory: bool| {
+            if at == path {
+                return Verdict::Pass;
+            }
+            let relative = at.strip_prefix(path).unwrap_or_default();
+            match (self.keep(at, directory), keep(&relative, directory)) {
+                (Keep::No, _) | (_, Keep::No) => Verdict::Skip,
+                (Keep::Yes, Keep::Yes) => Verdict::Take,
+                _ => Verdict::Pass,
+            }
+        };
+        let mut entries =
+            self.context.walk(path, &selection).map_err(|e| SourceError::read(path, e))?;
+        entries.retain(|e| e.path != *path);
+        Ok(entries)
+    }
+
+    fn hashed(&self, entry: Entry) -> Result<Entry, SourceError> {
+        if !matches!(entry.node, Node::File { .. }) {
+            return Ok(entry);
+        }
+        let found = self.context.walk(&entry.path, &Everything);
+        let found = found.map_err(|e| SourceError::read(&entry.path, e))?;
+        found.into_iter().next().ok_or_else(|| {
+            let reason = "it is a socket or changed while it was read";
+            SourceError::read(&entry.path, reason)
+        })
+    }
+
+    fn open(&self, path: &TreePath) -> Result<File, SourceError> {
+        self.context.open_file(path).map_err(|e| SourceError::read(path, e))
+    }
+
+    fn has_owners(&self) -> bool {
+        false
+    }
+}

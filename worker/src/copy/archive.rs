@@ -1,0 +1,208 @@
+//! ADD of a local archive: told by its content, extracted inside the destination.
+//!
+//! The destination is the archive's root: absolute names, `..` and links that the archive itself
+//! brings stay inside it (BuildKit extracts under chroot).
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use oci::Timestamp;
+use oci::layer;
+use oci::layer::{Compression, LayerReader, TarEntry, TarKind, TreePath};
+use rustix::fs::OFlags;
+use sys::root::{Root, Special};
+
+use super::error::CopyError;
+use super::owner::Ids;
+use super::target::{Target, write_error};
+
+/// One tar header.
+const HEADER: usize = 512;
+/// Enough of a file to tell any compression.
+const HEAD: usize = 16;
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// Tells by the content whether `file` is a tar, plain or compressed; leaves it at its start.
+///
+/// # Errors
+/// If it cannot be read.
+pub(super) fn detect(file: &mut File) -> io::Result<Option<Compression>> {
+    let mut head = [0; HEAD];
+    let got = read_up_to(file, &mut head)?;
+    let compression = layer::detect(&head[..got]);
+    file.rewind()?;
+    let mut block = [0; HEADER];
+    let mut decoder = layer::decoder(compression, Box::new(file.try_clone()?));
+    // What cannot be decompressed is a file like any other.
+    let tar = read_up_to(&mut decoder, &mut block)
+        .is_ok_and(|got| got == HEADER && layer::is_tar(&block));
+    file.seek(SeekFrom::Start(0))?;
+    Ok(tar.then_some(compression))
+}
+
+fn read_up_to(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match reader.read(&mut buffer[got..]) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(got)
+}
+
+/// Extracts an archive into the directory `dest`, which exists.
+///
+/// # Errors
+/// If the archive is damaged or an entry cannot be written.
+pub(super) fn extract(
+    target: &Target<'_>,
+    file: File,
+    compression: Compression,
+    dest: &Path,
+    name: &str,
+) -> Result<(), CopyError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let inside = if dest.as_os_str().is_empty() {
+        target.root.try_clone()?
+    } else {
+        Root::new(target.root.open(dest, flags)?)
+    };
+    let broken = |source: oci::layer::ReadError| CopyError::Archive {
+        archive: name.to_owned(),
+        source: Box::new(source),
+    };
+    let mut extraction =
+        Extraction { target, root: inside, times: Vec::new(), made: HashSet::new() };
+    let mut reader = LayerReader::new(layer::decoder(compression, Box::new(file)));
+    while let Some(entry) = reader.next().map_err(broken)? {
+        if (target.cancelled)() {
+            return Err(write_error(dest, io::Error::from(io::ErrorKind::Interrupted)));
+        }
+        let path = TreePath::clean(&entry.raw_path)?;
+        extraction.entry(&entry, &path, &mut reader)?;
+    }
+    extraction.finish()
+}
+
+struct Extraction<'a> {
+    target: &'a Target<'a>,
+    root: Root,
+    /// Directories whose times are set at the end.
+    times: Vec<(PathBuf, Timestamp)>,
+    /// Directories that are known to be there.
+    made: HashSet<PathBuf>,
+}
+
+impl Extraction<'_> {
+    fn entry<R: Read>(
+        &mut self,
+        entry: &TarEntry,
+        path: &TreePath,
+        reader: &mut LayerReader<R>,
+    ) -> Result<(), CopyError> {
+        if path.is_root() {
+            // The archive's own root: the destination is there already.
+            return Ok(());
+        }
+        let at = path.as_path();
+        self.parents(at)?;
+        let mtime = (entry.mtime.seconds, entry.mtime.nanos);
+        match &entry.kind {
+            TarKind::Directory => {
+                match self.root.try_stat(at)? {
+                    Some(stat) if stat.is_dir() => {}
+                    Some(_) => {
+                        return Err(CopyError::NotADirectory { path: path.to_string() });
+                    }
+                    None => self.root.mkdir(at, 0o700)?,
+                }
+                self.made.insert(at.to_owned());
+                self.times.push((at.to_owned(), entry.mtime));
+                return self.finish_entry(entry, at, true);
+            }
+            TarKind::File { .. } => {
+                self.make_room(at)?;
+                let mut file = self.root.create_file(at, 0o600)?;
+                io::copy(&mut reader.content(), &mut file).map_err(|e| write_error(at, e))?;
+                drop(file);
+                self.finish_entry(entry, at, true)?;
+            }
+            TarKind::Symlink { target } => {
+                self.make_room(at)?;
+                self.root.symlink(target, at)?;
+                self.finish_entry(entry, at, false)?;
+            }
+            TarKind::HardLink { target } => {
+                let existing = TreePath::clean(target)?;
+                self.make_room(at)?;
+                return Ok(self.root.hard_link(existing.as_path(), at)?);
+            }
+            TarKind::CharDevice { major, minor } => {
+                self.node(entry, at, Special::Char(*major, *minor))?;
+            }
+            TarKind::BlockDevice { major, minor } => {
+                self.node(entry, at, Special::Block(*major, *minor))?;
+            }
+            TarKind::Fifo => self.node(entry, at, Special::Fifo)?,
+        }
+        Ok(self.root.set_mtime(at, mtime)?)
+    }
+
+    fn node(&mut self, entry: &TarEntry, at: &Path, special: Special) -> Result<(), CopyError> {
+        self.make_room(at)?;
+        self.root.mknod(at, special, 0o600)?;
+        self.finish_entry(entry, at, true)
+    }
+
+    /// Directories that the archive does not mention.
+    fn parents(&mut self, at: &Path) -> Result<(), CopyError> {
+        let Some(parent) = at.parent().filter(|p| !p.as_os_str().is_empty()) else {
+            return Ok(());
+        };
+        if self.made.contains(parent) {
+            return Ok(());
+        }
+        let owner = self.target.owner.unwrap_or_default();
+        for dir in self.root.mkdir_all(parent, 0o755)? {
+            self.root.chown(&dir, owner.uid, owner.gid)?;
+        }
+        self.made.insert(parent.to_owned());
+        Ok(())
+    }
+
+    fn make_room(&self, at: &Path) -> Result<(), CopyError> {
+        match self.root.try_stat(at)? {
+            None => Ok(()),
+            Some(stat) if stat.is_dir() => {
+                Err(CopyError::IsADirectory { path: format!("/{}", at.display()) })
+            }
+            Some(_) => Ok(self.root.unlink(at)?),
+        }
+    }
+
+    /// Owner, mode, attributes, in this order. `--chmod` does not reach into archives.
+    fn finish_entry(&self, entry: &TarEntry, at: &Path, has_mode: bool) -> Result<(), CopyError> {
+        let own = Ids { uid: entry.uid, gid: entry.gid };
+        let ids = self.target.owner.unwrap_or(own);
+        self.root.chown(at, ids.uid, ids.gid)?;
+        if has_mode {
+            self.root.chmod(at, entry.mode)?;
+        }
+        for (key, value) in entry.xattrs.iter().filter(|(key, _)| key == CAPABILITY) {
+            self.root.set_xattr(at, key, value)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), CopyError> {
+        for (path, mtime) in self.times.iter().rev() {
+            self.root.set_mtime(path, (mtime.seconds, mtime.nanos))?;
+        }
+        Ok(())
+    }
+}

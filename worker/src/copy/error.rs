@@ -1,0 +1,79 @@
+//! Why a copy failed.
+
+use std::io;
+
+use oci::layer::TreePathError;
+use sys::root::PathError;
+
+use super::{ModeError, SourceError};
+
+/// Why a copy failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The source.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A directory is copied to where something else is.
+    #[error("cannot copy to non-directory: {path}")]
+    NotADirectory {
+        /// The destination.
+        path: String,
+    },
+    /// A file is copied to where a directory is.
+    #[error("cannot replace to directory {path} with file")]
+    IsADirectory {
+        /// The destination.
+        path: String,
+    },
+    /// Several sources would become one file.
+    #[error(
+        "several sources match, and {path} is no directory: end the destination with a / \
+         (each file would replace the one before)"
+    )]
+    SeveralSources {
+        /// The destination.
+        path: String,
+    },
+    /// `--chown` names somebody whom the image does not know.
+    #[error(
+        "unable to convert {what} {name:?} of --chown to an id: no such {what} in the image's {file}"
+    )]
+    UnknownName {
+        /// `user` or `group`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Where it was looked for.
+        file: &'static str,
+    },
+    /// The image's `/etc/passwd` or `/etc/group` cannot be read.
+    #[error(transparent)]
+    Accounts(#[from] executor::passwd::PasswdError),
+    /// `--chmod`.
+    #[error(transparent)]
+    Mode(#[from] ModeError),
+    /// A name that a layer cannot have.
+    #[error(transparent)]
+    Path(#[from] TreePathError),
+    /// An operation on the destination.
+    #[error(transparent)]
+    Root(#[from] PathError),
+    /// Writing a file.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An archive that cannot be extracted.
+    #[error("cannot extract {archive}: {source}")]
+    Archive {
+        /// Which.
+        archive: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}

@@ -1,0 +1,23 @@
+//! COPY and ADD: what is selected, and how it lands in a root file system.
+//!
+//! [`select()`] turns paths and wildcards into the exact entries of a [`SourceTree`]; their digest
+//! is the cache key. [`Target`] writes them below a [`sys::root::Root`], by BuildKit's rules for
+//! destinations, links, owners and modes.
+
+mod archive;
+mod destination;
+mod error;
+mod mode;
+mod owner;
+mod select;
+mod source;
+mod target;
+mod tree;
+
+pub use error::CopyError;
+pub use mode::{Chmod, ModeError};
+pub use owner::{Accounts, Ids};
+pub use select::{Kind, Request, Selected, digest, select};
+pub use source::{Keep, SourceError, SourceTree, link_groups, resolve};
+pub use target::Target;
+pub use tree::ResultTree;

@@ -1,0 +1,180 @@
+//! `--chmod`: what a mode change makes of a file's permissions.
+
+use graph::ModeChange;
+
+/// A mode change, parsed once and applied to many files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chmod(Vec<Clause>);
+
+/// One `who op permissions` of a symbolic mode; an octal mode is one that sets everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Clause {
+    Set(u32),
+    Change { who: u32, op: Op, perms: Perms },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Op {
+    Add,
+    Remove,
+    Assign,
+}
+
+/// The right side of a symbolic clause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Perms {
+    /// `r`, `w`, `x`, `X`, `s`, `t`: bits for every class, `X` apart.
+    Bits { bits: u32, conditional_execute: bool },
+    /// `u`, `g` or `o`: the bits that this class has, as a shift.
+    CopyOf(u32),
+}
+
+const USER: u32 = 0o4700;
+const GROUP: u32 = 0o2070;
+const OTHER: u32 = 0o1007;
+const ALL: u32 = 0o7777;
+
+/// Why a mode is not understood.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "invalid mode {0:?} for --chmod (expected octal digits up to 7777, or a list such as u=rwX,go=rX)"
+)]
+pub struct ModeError(String);
+
+impl Chmod {
+    /// Parses a mode change.
+    ///
+    /// # Errors
+    /// If a symbolic mode does not follow chmod(1), with an umask of 0.
+    pub fn new(change: &ModeChange) -> Result<Self, ModeError> {
+        match change {
+            ModeChange::Octal(mode) if *mode <= ALL => Ok(Self(vec![Clause::Set(*mode)])),
+            ModeChange::Octal(mode) => Err(ModeError(format!("{mode:o}"))),
+            ModeChange::Symbolic(text) => {
+                parse_symbolic(text).map(Self).ok_or_else(|| ModeError(text.clone()))
+            }
+        }
+    }
+
+    /// The permissions that an entry with `mode` gets.
+    pub fn apply(&self, mode: u32, directory: bool) -> u32 {
+        self.0.iter().fold(mode & ALL, |mode, clause| clause.apply(mode, directory))
+    }
+}
+
+impl Clause {
+    fn apply(&self, mode: u32, directory: bool) -> u32 {
+        let Self::Change { who, op, perms } = self else {
+            let Self::Set(mode) = self else { return mode };
+            return *mode;
+        };
+        let bits = match perms {
+            Perms::Bits { bits, conditional_execute } => {
+                let execute = *conditional_execute && (directory || mode & 0o111 != 0);
+                bits | if execute { 0o111 } else { 0 }
+            }
+            Perms::CopyOf(shift) => {
+                let class = (mode >> shift) & 0o7;
+                class << 6 | class << 3 | class
+            }
+        } & who;
+        match op {
+            Op::Add => mode | bits,
+            Op::Remove => mode & !bits,
+            // A directory keeps its setuid and setgid bits unless they are named, as in chmod(1).
+            Op::Assign if directory => (mode & (!who | 0o6000)) | bits,
+            Op::Assign => (mode & !who) | bits,
+        }
+    }
+}
+
+fn parse_symbolic(text: &str) -> Option<Vec<Clause>> {
+    let mut clauses = Vec::new();
+    for part in text.split(',') {
+        let split = part.find(['+', '-', '='])?;
+        let (classes, mut rest) = part.split_at(split);
+        let mut who = 0;
+        for class in classes.chars() {
+            who |= match class {
+                'u' => USER,
+                'g' => GROUP,
+                'o' => OTHER,
+                'a' => ALL,
+                _ => return None,
+            };
+        }
+        if classes.is_empty() {
+            who = ALL;
+        }
+        while !rest.is_empty() {
+            let op = match rest.as_bytes()[0] {
+                b'+' => Op::Add,
+                b'-' => Op::Remove,
+                b'=' => Op::Assign,
+                _ => return None,
+            };
+            let end = rest[1..].find(['+', '-', '=']).map_or(rest.len(), |at| at + 1);
+            clauses.push(Clause::Change { who, op, perms: parse_perms(&rest[1..end])? });
+            rest = &rest[end..];
+        }
+    }
+    Some(clauses)
+}
+
+fn parse_perms(text: &str) -> Option<Perms> {
+    match text {
+        "u" => return Some(Perms::CopyOf(6)),
+        "g" => return Some(Perms::CopyOf(3)),
+        "o" => return Some(Perms::CopyOf(0)),
+        _ => {}
+    }
+    let mut bits = 0;
+    let mut conditional_execute = false;
+    for c in text.chars() {
+        match c {
+            'r' => bits |= 0o444,
+            'w' => bits |= 0o222,
+            'x' => bits |= 0o111,
+            'X' => conditional_execute = true,
+            's' => bits |= 0o6000,
+            't' => bits |= 0o1000,
+            _ => return None,
+        }
+    }
+    Some(Perms::Bits { bits, conditional_execute })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbolic_modes() {
+        for (text, mode, directory, want) in [
+            ("u=rwX,go=rX", 0o600, false, 0o644),
+            ("u=rwX,go=rX", 0o700, false, 0o755),
+            ("u=rwX,go=rX", 0o600, true, 0o755),
+            ("+x", 0o644, false, 0o755),
+            ("a-w", 0o666, false, 0o444),
+            ("g=u", 0o740, false, 0o770),
+            ("u+s,g-r", 0o755, false, 0o4715),
+            ("o=", 0o777, false, 0o770),
+            ("+t", 0o755, true, 0o1755),
+            ("ug+rw-x", 0o711, false, 0o661),
+        ] {
+            let chmod = Chmod::new(&ModeChange::Symbolic(text.into())).unwrap();
+            assert_eq!(chmod.apply(mode, directory), want, "{text} on {mode:o}");
+        }
+        for bad in ["", "x", "u", "z+r", "u+q", "u=rw,", "755"] {
+            assert!(Chmod::new(&ModeChange::Symbolic(bad.into())).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn octal_modes() {
+        let chmod = Chmod::new(&ModeChange::Octal(0o4750)).unwrap();
+        assert_eq!(chmod.apply(0o644, false), 0o4750);
+        assert_eq!(chmod.apply(0o644, true), 0o4750);
+        assert!(Chmod::new(&ModeChange::Octal(0o10000)).is_err());
+    }
+}

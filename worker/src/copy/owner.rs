@@ -1,0 +1,99 @@
+//! `--chown`: names to ids, inside the root that is written to.
+//!
+//! The rules are not those of USER: a number alone is also the group, a name alone brings its
+//! group from `/etc/passwd`, a group alone means user 0 (BuildKit: `file/user_linux.go`). A name
+//! that the image does not know is an error, as Docker's reference says; BuildKit silently takes 0.
+
+use executor::passwd::{Group, Passwd, read_group, read_passwd};
+use graph::Owner;
+use sys::root::Root;
+
+use super::error::CopyError;
+
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
+
+/// A user and a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+/// The users and groups of a root file system.
+#[derive(Clone, Debug, Default)]
+pub struct Accounts {
+    users: Vec<Passwd>,
+    groups: Vec<Group>,
+}
+
+impl Accounts {
+    /// Reads them from `root`; files that are not there are empty. Links are followed inside it.
+    ///
+    /// # Errors
+    /// If a file is there but cannot be read, or is too large.
+    pub fn read(root: &Root) -> Result<Self, CopyError> {
+        Ok(Self { users: read_passwd(root.fd())?, groups: read_group(root.fd())? })
+    }
+
+    /// The ids that `owner` means.
+    ///
+    /// # Errors
+    /// If a name is not known.
+    pub fn resolve(&self, owner: &Owner) -> Result<Ids, CopyError> {
+        let named = |name: &str| self.users.iter().find(|u| u.name == name);
+        let (uid, own_gid) = match owner.user.as_str() {
+            "" => (0, 0),
+            text => match (text.parse::<u32>(), named(text)) {
+                (Ok(id), _) => (id, id),
+                (Err(_), Some(user)) => (user.uid, user.gid),
+                (Err(_), None) => return Err(unknown("user", text, PASSWD)),
+            },
+        };
+        let gid = match owner.group.as_deref() {
+            None | Some("") => own_gid,
+            Some(text) => match text.parse::<u32>() {
+                Ok(id) => id,
+                Err(_) => self
+                    .groups
+                    .iter()
+                    .find(|g| g.name == text)
+                    .map(|g| g.gid)
+                    .ok_or_else(|| unknown("group", text, GROUP))?,
+            },
+        };
+        Ok(Ids { uid, gid })
+    }
+}
+
+fn unknown(what: &'static str, name: &str, file: &'static str) -> CopyError {
+    CopyError::UnknownName { what, name: name.to_owned(), file }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use executor::passwd::{parse_group, parse_passwd};
+
+    #[test]
+    fn chown_rules() {
+        let accounts = Accounts {
+            users: parse_passwd(b"root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n"),
+            groups: parse_group(b"root:x:0:\nappg:x:1002:\n"),
+        };
+        let ids = |user: &str, group: Option<&str>| {
+            let owner = Owner { user: user.into(), group: group.map(Into::into) };
+            accounts.resolve(&owner).map(|i| (i.uid, i.gid)).map_err(|e| e.to_string())
+        };
+        assert_eq!(ids("app", None), Ok((1000, 1001)));
+        assert_eq!(ids("1000", None), Ok((1000, 1000)));
+        assert_eq!(ids("", Some("appg")), Ok((0, 1002)));
+        assert_eq!(ids("app", Some("appg")), Ok((1000, 1002)));
+        assert_eq!(ids("app", Some("7")), Ok((1000, 7)));
+        assert_eq!(ids("app", Some("")), Ok((1000, 1001)));
+        assert!(ids("nobody", None).unwrap_err().contains("no such user"));
+        assert!(ids("app", Some("nosuch")).unwrap_err().contains("no such group"));
+    }
+}

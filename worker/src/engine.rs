@@ -1,0 +1,144 @@
+//! The engine: the state directory and everything that works on it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use cache::{Dialect, Durability, Holding, State};
+use executor::{Executor, ExecutorConfig};
+use registry::{Client, ClientConfig};
+use snapshotter::{ACTIVE_SUFFIX, Kind, Snapshotter};
+use solver::StepContext;
+
+use crate::error::WorkerError;
+
+/// The file below the snapshots that tells how they are stored.
+const KIND_FILE: &str = "kind";
+const OVERLAY: &str = "overlay";
+const COPY: &str = "copy";
+
+/// What an engine is opened with.
+pub struct EngineConfig {
+    /// The state directory.
+    pub root: PathBuf,
+    /// How registries are reached.
+    pub registry: ClientConfig,
+    /// The effective user id of this process: a state directory belongs to one.
+    pub uid: u32,
+}
+
+/// An open state directory with all that a build needs. Shared by all threads of a process.
+pub struct Engine {
+    pub(crate) state: State,
+    pub(crate) snapshotter: Arc<Snapshotter>,
+    pub(crate) client: Client,
+    executor: OnceLock<Result<Executor, String>>,
+    notes: Mutex<Vec<String>>,
+}
+
+impl Engine {
+    /// Opens the state directory, and finds out how snapshots work there.
+    ///
+    /// # Errors
+    /// If the directory cannot be used: no permission, another dialect, a file system that
+    /// cannot keep the promises.
+    pub fn open(config: EngineConfig) -> Result<Self, WorkerError> {
+        let dialect = Dialect { whiteouts: "trusted".to_owned(), owner_uid: config.uid };
+        let state = State::open(&config.root, &dialect)?;
+        let mut notes = state.warnings().to_vec();
+        let kind = snapshot_kind(&state, &mut notes)?;
+        let snapshotter = Arc::new(Snapshotter::open(&state.snapshots_dir(), kind)?);
+        sweep(&state, &snapshotter, &mut notes);
+        Ok(Self {
+            state,
+            snapshotter,
+            client: Client::new(config.registry),
+            executor: OnceLock::new(),
+            notes: Mutex::new(notes),
+        })
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The registry client.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Remarks that came up since the last call, each once.
+    pub fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn warn(&self, message: &str) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if !notes.iter().any(|n| n == message) {
+            notes.push(message.to_owned());
+        }
+    }
+
+    /// What runs processes; found out at the first step that needs it.
+    pub(crate) fn executor(&self) -> Result<&Executor, WorkerError> {
+        let open = || {
+            Executor::probe().map_err(|e| e.to_string())?;
+            let config = ExecutorConfig {
+                state: self.state.run_dir(),
+                lease: self.state.lease().name().to_owned(),
+            };
+            Executor::new(config).map_err(|e| e.to_string())
+        };
+        self.executor.get_or_init(open).as_ref().map_err(|e| WorkerError::Unsupported(e.clone()))
+    }
+
+    /// The solver's cancellation as the executor understands it.
+    pub(crate) fn cancel_of(&self, context: &StepContext<'_>) -> CancelLink {
+        let token = executor::CancelToken::new();
+        let hooked = token.clone();
+        let guard = context.cancel.on_cancel(move || hooked.cancel());
+        CancelLink { token, _guard: guard }
+    }
+}
+
+/// Removes what killed processes were making. What cannot be removed now is tried again.
+fn sweep(state: &State, snapshotter: &Snapshotter, notes: &mut Vec<String>) {
+    for dead in state.take_dead_leases() {
+        let unfinished = dead.held(Holding::InProgress);
+        let removed = unfinished
+            .map(|id| state.discard(&snapshotter.dir().join(format!("{id}{ACTIVE_SUFFIX}"))));
+        let removed: Result<(), _> = removed.collect();
+        if let Err(error) = removed.and_then(|()| dead.clear()) {
+            notes.push(format!("a killed build left something behind: {error}"));
+        }
+    }
+}
+
+/// How snapshots are stored here. It is found out once: the two kinds cannot be mixed.
+fn snapshot_kind(state: &State, notes: &mut Vec<String>) -> Result<Kind, WorkerError> {
+    let path = state.snapshots_dir().join(KIND_FILE);
+    match std::fs::read_to_string(&path).as_deref().map(str::trim) {
+        Ok(OVERLAY) => return Ok(Kind::Overlay),
+        Ok(COPY) => return Ok(Kind::Copy),
+        _ => {}
+    }
+    let probe = Snapshotter::probe(&state.snapshots_dir());
+    if let Some(reason) = &probe.reason {
+        notes.push(format!(
+            "overlayfs does not work in {}: {reason}; snapshots are plain copies there, which is slower",
+            state.root().display()
+        ));
+    }
+    let word = match probe.kind {
+        Kind::Overlay => OVERLAY,
+        Kind::Copy => COPY,
+    };
+    cache::write_file(&path, word.as_bytes(), Durability::Now)?;
+    Ok(probe.kind)
+}
+
+/// Keeps a step's executor token set by the solver's.
+pub(crate) struct CancelLink {
+    pub(crate) token: executor::CancelToken,
+    _guard: solver::cancel::HookGuard,
+}

@@ -1,0 +1,152 @@
+//! Why a step or a build failed in the worker.
+
+use std::path::PathBuf;
+
+use oci::{Digest, Reference};
+
+use crate::copy::{CopyError, SourceError};
+use crate::image::LayoutError;
+
+/// Why the worker could not do something. Each says what was being done to what; the step that
+/// it happened in is known to the solver.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The process of a RUN step ended with another status than 0.
+    #[error("process {command:?} did not complete successfully: {status}")]
+    Exit {
+        /// The command line, joined by spaces.
+        command: String,
+        /// `exit code: 7`, with 128 and the signal's number for a signal.
+        status: String,
+    },
+    /// The process of a RUN step could not be started or followed.
+    #[error(transparent)]
+    Exec(#[from] executor::ExecError),
+    /// USER names somebody whom the image does not know.
+    #[error(transparent)]
+    User(#[from] executor::user::UserError),
+    /// A copy found its sources or destination unusable.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// A source tree cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A snapshot cannot be made or read.
+    #[error(transparent)]
+    Snapshot(#[from] snapshotter::Error),
+    /// A root file system cannot be mounted.
+    #[error("cannot mount the root file system of the step: {0}")]
+    Mount(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    Cache(#[from] cache::CacheError),
+    /// The record store cannot be used.
+    #[error(transparent)]
+    Store(#[from] solver::StoreError),
+    /// A registry refused or failed.
+    #[error(transparent)]
+    Registry(#[from] registry::RegistryError),
+    /// An OCI layout or archive cannot be read.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A manifest or index cannot be understood.
+    #[error("cannot use {image}: {source}")]
+    Manifest {
+        /// Which image.
+        image: String,
+        /// Why.
+        #[source]
+        source: oci::manifest::ManifestError,
+    },
+    /// An image config cannot be understood.
+    #[error("cannot use {image}: {source}")]
+    Config {
+        /// Which image.
+        image: String,
+        /// Why.
+        #[source]
+        source: oci::config::ConfigError,
+    },
+    /// A manifest and its config disagree about the number of layers.
+    #[error("cannot use {image}: its manifest has {manifest} layers, its config {config}")]
+    LayerCount {
+        /// Which image.
+        image: String,
+        /// Layers of the manifest.
+        manifest: usize,
+        /// Diff ids of the config.
+        config: usize,
+    },
+    /// A layer's content is not what its config says.
+    #[error("layer {blob} of {image} unpacks to {actual}, but its config says {expected}")]
+    DiffId {
+        /// Which image.
+        image: String,
+        /// The blob.
+        blob: Digest,
+        /// The config's diff id.
+        expected: Digest,
+        /// What was unpacked.
+        actual: Digest,
+    },
+    /// A layer's blob cannot be read or decompressed.
+    #[error("cannot unpack layer {blob} of {image}: {source}")]
+    Unpack {
+        /// Which image.
+        image: String,
+        /// The blob.
+        blob: Digest,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A layer's blob is gone, and there is nowhere to fetch it from.
+    #[error(
+        "layer {diff_id} is no longer in the cache and came from no registry; build the image again"
+    )]
+    LayerGone {
+        /// Which.
+        diff_id: Digest,
+    },
+    /// A blob of an image in the local store is gone.
+    #[error(
+        "blob {blob} is no longer in the cache and came from no registry; build the image again"
+    )]
+    BlobGone {
+        /// Which.
+        blob: Digest,
+    },
+    /// A layer's tar or blob cannot be made.
+    #[error("cannot write layer {snapshot}: {source}")]
+    LayerWrite {
+        /// Its snapshot.
+        snapshot: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A context that the build does not have.
+    #[error("no build context is called {0:?}")]
+    NoContext(String),
+    /// A build context cannot be used.
+    #[error("cannot use the build context {path:?}: {source}")]
+    Context {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A name that no image has.
+    #[error("no such image: {0}")]
+    NoImage(Reference),
+    /// The host cannot run steps.
+    #[error("RUN is not possible here: {0}")]
+    Unsupported(String),
+    /// The user or a failure elsewhere stopped it.
+    #[error("cancelled")]
+    Cancelled,
+    /// A mistake in this program.
+    #[error("internal error: {0} (please report this)")]
+    Internal(String),
+}

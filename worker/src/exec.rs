@@ -1,0 +1,109 @@
+//! RUN: a process on a snapshot.
+
+use executor::{
+    ExitStatus, InjectedFile, Limits, Network, Output as ProcessOutput, ProcessSpec, Security,
+};
+use graph::{ExecOp, NetworkMode, SecurityMode};
+use solver::{StepContext, Stream};
+
+use crate::engine::Engine;
+use crate::error::WorkerError;
+use crate::output::{Output, Rewrite};
+use crate::result::root_of;
+
+impl Engine {
+    /// Runs `op` on the root file system among `inputs`, and commits what it changed.
+    pub(crate) fn run_exec(
+        &self,
+        op: &ExecOp,
+        inputs: &[Output],
+        context: &StepContext<'_>,
+    ) -> Result<crate::result::Made, WorkerError> {
+        if op.security == SecurityMode::Insecure {
+            return Err(WorkerError::Unsupported(
+                "--security=insecure is not supported yet".into(),
+            ));
+        }
+        let executor = self.executor()?;
+        let root = root_of(op.root, inputs)?;
+        let active = self.prepare(root.as_ref())?;
+        let spec = match self.snapshotter.rootfs(&active.active) {
+            Ok(rootfs) => process_spec(op, rootfs),
+            Err(error) => {
+                self.discard(active);
+                return Err(error.into());
+            }
+        };
+        let output = StepOutput(context);
+        match executor.run(&spec, &output, &self.cancel_of(context).token) {
+            Ok(outcome) if outcome.status.success() => {
+                self.commit(active, root.as_ref(), Rewrite::Clamp)
+            }
+            Ok(outcome) => {
+                self.discard(active);
+                Err(exit_error(op, outcome.status))
+            }
+            Err(error) => {
+                self.discard(active);
+                if context.cancel.is_cancelled() {
+                    return Err(WorkerError::Cancelled);
+                }
+                Err(error.into())
+            }
+        }
+    }
+}
+
+fn process_spec(op: &ExecOp, rootfs: sys::mount::Mount) -> ProcessSpec {
+    let mut env = op.env.clone();
+    env.extend(op.proxy_env.iter().cloned());
+    ProcessSpec {
+        rootfs,
+        args: op.args.clone(),
+        env,
+        cwd: op.cwd.clone(),
+        user: op.user.clone(),
+        network: match op.network {
+            NetworkMode::None => Network::None,
+            NetworkMode::Default | NetworkMode::Host => Network::Host,
+        },
+        security: Security::Sandbox,
+        hostname: op.hostname.clone(),
+        extra_hosts: op.extra_hosts.clone(),
+        mounts: Vec::new(),
+        files: op
+            .files
+            .iter()
+            .map(|f| InjectedFile {
+                path: f.path.clone(),
+                mode: f.mode,
+                data: f.data.clone().into_bytes(),
+            })
+            .collect(),
+        limits: Limits::default(),
+    }
+}
+
+fn exit_error(op: &ExecOp, status: ExitStatus) -> WorkerError {
+    let status = match status {
+        ExitStatus::Code(code) => format!("exit code: {code}"),
+        ExitStatus::Signal(_) => format!("exit code: {}", status.code()),
+        ExitStatus::OutOfMemory { peak, limit } => {
+            format!("cannot allocate memory (it used {peak} bytes of {limit})")
+        }
+    };
+    WorkerError::Exit { command: op.args.join(" "), status }
+}
+
+/// Passes a process's output on as events.
+struct StepOutput<'a>(&'a StepContext<'a>);
+
+impl ProcessOutput for StepOutput<'_> {
+    fn write(&self, stream: executor::Stream, data: &[u8]) {
+        let stream = match stream {
+            executor::Stream::Stdout => Stream::Stdout,
+            executor::Stream::Stderr => Stream::Stderr,
+        };
+        self.0.log(stream, data);
+    }
+}

@@ -1,0 +1,215 @@
+//! Putting an image together: a config and layers from the result of a build.
+
+use std::sync::Arc;
+
+use cache::StoredImage;
+use exporter::{Image, LayerFormat, Layers};
+use oci::{ImageConfig, Reference, Timestamp};
+use rayon::prelude::*;
+use snapshotter::SnapshotId;
+
+use crate::engine::Engine;
+use crate::error::WorkerError;
+use crate::output::TreeOutput;
+
+use super::layers::{AssembledLayer, Making};
+use super::{ImageHandle, ImageLayer, ImageLayers, Origin};
+
+/// The domain of facts that tell when an image without steps of its own was first made.
+const STAMP_FACT: &str = "stamp";
+
+/// Where an entry of an image's history comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistorySource {
+    /// The base image: it stays as it is.
+    Base,
+    /// A step of this build that made a layer: the position among its layers.
+    Step(usize),
+    /// An instruction of this build that only changed the config.
+    Metadata,
+}
+
+/// What an image is put together from.
+pub struct Assembly<'a> {
+    /// The config; its diff ids, `created` and the times of its own history are filled in.
+    pub config: ImageConfig,
+    /// For each entry of the config's history where it comes from.
+    pub history: &'a [HistorySource],
+    /// The image that the target rests on; none for an empty root file system.
+    pub base: Option<&'a Arc<ImageHandle>>,
+    /// The results that made the layers on top of the base, in order.
+    pub steps: &'a [TreeOutput],
+    /// The target's result; none for an empty root file system.
+    pub result: Option<&'a TreeOutput>,
+    /// SOURCE_DATE_EPOCH.
+    pub epoch: Option<Timestamp>,
+    /// Whether the times of files in new layers are rewritten too.
+    pub rewrite: bool,
+    /// The format of layer blobs, where they are needed at once.
+    pub format: Option<LayerFormat>,
+}
+
+impl Engine {
+    /// Puts an image together. Layers of the base are taken as they are; new ones get their diff
+    /// ids.
+    ///
+    /// # Errors
+    /// If a layer cannot be read, or layers and history disagree.
+    pub fn assemble(
+        self: &Arc<Self>,
+        assembly: Assembly<'_>,
+    ) -> Result<(Image, Arc<ImageLayers>), WorkerError> {
+        let leaf = assembly.result.and_then(|r| r.snapshot.clone());
+        let chain = match &leaf {
+            Some(leaf) => self.snapshotter.chain(leaf)?,
+            None => Vec::new(),
+        };
+        let layers = self.layers_of(&assembly, &chain)?;
+        let mut config = assembly.config;
+        config.rootfs.diff_ids = layers.iter().map(|l| l.diff_id).collect();
+        let made = config.history.iter().filter(|h| !h.empty_layer).count();
+        if made != layers.len() {
+            return Err(WorkerError::Internal(format!(
+                "the image has {} layers and its history tells of {made}",
+                layers.len()
+            )));
+        }
+        let origin = assembly.base.map_or(Origin::Store, |b| b.origin.clone());
+        let stamp = |config: &ImageConfig| self.stamp(config);
+        set_times(&mut config, assembly.history, assembly.steps, assembly.epoch, &stamp)?;
+        let layers = Arc::new(ImageLayers::new(self.clone(), layers, origin, leaf));
+        let dynamic: Arc<dyn Layers> = layers.clone();
+        Ok((Image { config, layers: dynamic, epoch: assembly.epoch }, layers))
+    }
+
+    /// The base's layers as it lists them, then the layers of this build.
+    fn layers_of(
+        &self,
+        assembly: &Assembly<'_>,
+        chain: &[SnapshotId],
+    ) -> Result<Vec<AssembledLayer>, WorkerError> {
+        let base = assembly.base.map_or(0, |b| b.layers.len());
+        if chain.len() != base + assembly.steps.len() {
+            return Err(WorkerError::Internal(format!(
+                "a chain of {} snapshots for {base} layers of the base and {} steps",
+                chain.len(),
+                assembly.steps.len()
+            )));
+        }
+        let mut layers = Vec::with_capacity(chain.len());
+        if let Some(image) = assembly.base {
+            let diff_ids = image.config.rootfs.diff_ids.iter();
+            for ((layer, diff_id), id) in image.layers.iter().zip(diff_ids).zip(chain) {
+                let blob = match layer {
+                    ImageLayer::Blob(blob) => Some(blob.clone()),
+                    ImageLayer::Stored(stored) => stored.blob.clone(),
+                };
+                layers.push(AssembledLayer { diff_id: *diff_id, snapshot: Some(id.clone()), blob });
+            }
+        }
+        let own: Vec<AssembledLayer> = chain[base..]
+            .par_iter()
+            .zip(assembly.steps)
+            .map(|(id, step)| {
+                let making = Making {
+                    snapshot: id.to_string(),
+                    rewrite: step.rewrite,
+                    epoch: assembly.epoch.filter(|_| assembly.rewrite),
+                };
+                let diff_id = self.diff_id(&making, assembly.format.as_ref())?;
+                Ok(AssembledLayer { diff_id, snapshot: Some(id.clone()), blob: None })
+            })
+            .collect::<Result<_, WorkerError>>()?;
+        layers.extend(own);
+        Ok(layers)
+    }
+
+    /// When an image without steps was first made here: the same config gives the same time.
+    fn stamp(&self, config: &ImageConfig) -> Result<Timestamp, WorkerError> {
+        let key = blake3::hash(&config.to_json());
+        let known = self.state.get_fact(STAMP_FACT, key.as_bytes());
+        let known = known.and_then(|b| String::from_utf8(b).ok()).and_then(|t| t.parse().ok());
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let now = Timestamp::now();
+        self.state.put_fact(STAMP_FACT, key.as_bytes(), now.to_string().as_bytes())?;
+        Ok(now)
+    }
+
+    /// Stores an image under each of `names`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn store_image(
+        &self,
+        image: &Image,
+        layers: &ImageLayers,
+        names: &[Reference],
+    ) -> Result<oci::Descriptor, WorkerError> {
+        let config =
+            self.state.blobs().put(oci::media_type::OCI_CONFIG, &image.config.to_json())?;
+        let mut size = 0;
+        for id in layers.stored().iter().filter_map(|l| l.snapshot.as_ref()) {
+            if let Ok(id) = id.parse() {
+                size += self.snapshotter.get(&id)?.size;
+            }
+        }
+        for name in names {
+            self.state.images().put(&StoredImage {
+                reference: Some(name.to_string()),
+                config: config.clone(),
+                snapshot: layers.leaf().map(ToString::to_string),
+                layers: layers.stored(),
+                manifest: None,
+                platform: image.config.platform.clone(),
+                created: image.config.created,
+                size,
+                stored: Timestamp::now(),
+            })?;
+        }
+        Ok(config)
+    }
+}
+
+/// Fills in `created` and the times of the history. A step has the time when it was made, also
+/// when it comes from the cache; an instruction that made no layer has the time of what stands before it.
+fn set_times(
+    config: &mut ImageConfig,
+    sources: &[HistorySource],
+    steps: &[TreeOutput],
+    epoch: Option<Timestamp>,
+    stamp: &dyn Fn(&ImageConfig) -> Result<Timestamp, WorkerError>,
+) -> Result<(), WorkerError> {
+    if sources.len() != config.history.len() {
+        return Err(WorkerError::Internal("history and its sources differ in length".to_owned()));
+    }
+    let own = |source: &HistorySource| *source != HistorySource::Base;
+    let first = match epoch {
+        Some(epoch) => epoch,
+        None => match steps.first() {
+            Some(step) => step.created,
+            None if !sources.iter().any(own) => config.created.unwrap_or_default(),
+            None => {
+                config.created = None;
+                stamp(config)?
+            }
+        },
+    };
+    let mut last = first;
+    for (entry, source) in config.history.iter_mut().zip(sources) {
+        let time = match source {
+            HistorySource::Base => continue,
+            HistorySource::Metadata => last,
+            HistorySource::Step(at) => epoch
+                .or_else(|| steps.get(*at).map(|s| s.created))
+                .ok_or_else(|| WorkerError::Internal(format!("history names step {at}")))?,
+        };
+        last = time;
+        entry.created = Some(time);
+    }
+    if sources.iter().any(own) || epoch.is_some() || config.created.is_none() {
+        config.created = Some(last);
+    }
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! The layers of an image as exporters want them: diff ids, blobs, files.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use cache::StoredLayer;
+use exporter::{LayerError, LayerFormat, Layers};
+use oci::digest::HashingWriter;
+use oci::layer::{self, Compression, Encoder};
+use oci::layer::{Entry, LayerManifest, Tree, WriteOptions, write_layer};
+use oci::{Descriptor, Digest, Reference, Timestamp, media_type};
+use serde::{Deserialize, Serialize};
+use snapshotter::SnapshotId;
+
+use crate::engine::Engine;
+use crate::error::WorkerError;
+use crate::output::Rewrite;
+
+use super::Origin;
+
+/// The domain of facts that tell how the tar of a diff id is made again.
+const MAKING_FACT: &str = "layer";
+/// The domain of facts that tell the diff id of a making.
+const DIFF_FACT: &str = "diff-id";
+/// The domain of facts that tell the blob of a diff id in some compression.
+const BLOB_FACT: &str = "blob";
+/// How a layer's tar is made: the same making gives the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Making {
+    /// The snapshot whose diff it is.
+    pub(crate) snapshot: String,
+    /// What happens to times.
+    pub(crate) rewrite: Rewrite,
+    /// The time that they are rewritten to; none leaves them alone.
+    pub(crate) epoch: Option<Timestamp>,
+}
+
+/// One layer of an image that is put together.
+#[derive(Clone, Debug)]
+pub(crate) struct AssembledLayer {
+    pub(crate) diff_id: Digest,
+    /// The snapshot that it was unpacked to or made in.
+    pub(crate) snapshot: Option<SnapshotId>,
+    /// The blob that its manifest had for it.
+    pub(crate) blob: Option<Descriptor>,
+}
+
+/// The layers of one image.
+pub struct ImageLayers {
+    engine: Arc<Engine>,
+    layers: Vec<AssembledLayer>,
+    diff_ids: Vec<Digest>,
+    origin: Origin,
+    leaf: Option<SnapshotId>,
+}
+
+impl ImageLayers {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        layers: Vec<AssembledLayer>,
+        origin: Origin,
+        leaf: Option<SnapshotId>,
+    ) -> Self {
+        let diff_ids = layers.iter().map(|l| l.diff_id).collect();
+        Self { engine, layers, diff_ids, origin, leaf }
+    }
+
+    /// The layers as the image store keeps them.
+    pub fn stored(&self) -> Vec<StoredLayer> {
+        let stored = |l: &AssembledLayer| StoredLayer {
+            diff_id: l.diff_id,
+            snapshot: l.snapshot.as_ref().map(ToString::to_string),
+            blob: l.blob.clone(),
+        };
+        self.layers.iter().map(stored).collect()
+    }
+
+    /// The snapshot of the whole tree; none where there are no layers.
+    pub fn leaf(&self) -> Option<&SnapshotId> {
+        self.leaf.as_ref()
+    }
+}
+
+impl Layers for ImageLayers {
+    fn diff_ids(&self) -> &[Digest] {
+        &self.diff_ids
+    }
+
+    fn blob(&self, index: usize, format: &LayerFormat) -> Result<Descriptor, LayerError> {
+        let layer = &self.layers[index];
+        if let Some(blob) = &layer.blob
+            && (!format.force || compression_of(&blob.media_type) == Some(format.compression))
+        {
+            self.engine.fetch_blob(blob, &self.origin, None)?;
+            return Ok(blob.clone());
+        }
+        Ok(self.engine.layer_blob(&layer.diff_id, layer.blob.as_ref(), &self.origin, format)?)
+    }
+
+    fn origin(&self, index: usize) -> Option<Reference> {
+        match (&self.origin, &self.layers[index].blob) {
+            (Origin::Registry(reference), Some(_)) => Some(reference.clone()),
+            _ => None,
+        }
+    }
+
+    fn tree(&self) -> Result<Tree, LayerError> {
+        Ok(self.engine.snapshotter.tree(self.leaf.as_ref())?)
+    }
+
+    fn open(&self, index: usize, entry: &Entry) -> Result<Box<dyn Read>, LayerError> {
+        let chain = match &self.leaf {
+            Some(leaf) => self.engine.snapshotter.chain(leaf)?,
+            None => Vec::new(),
+        };
+        let id = chain.get(index).ok_or("the image has no such layer")?;
+        Ok(Box::new(self.engine.snapshotter.open_file(id, &entry.path)?))
+    }
+}
+
+/// The compression that a layer's media type tells.
+fn compression_of(media: &str) -> Option<Compression> {
+    match media {
+        media_type::OCI_LAYER | media_type::DOCKER_LAYER => Some(Compression::None),
+        media_type::OCI_LAYER_GZIP | media_type::DOCKER_LAYER_GZIP => Some(Compression::Gzip),
+        media_type::OCI_LAYER_ZSTD => Some(Compression::Zstd),
+        _ => None,
+    }
+}
+
+impl Engine {
+    /// The diff id of a snapshot's layer, computed once per making. With `format`, the blob is
+    /// made in the same pass.
+    pub(crate) fn diff_id(
+        &self,
+        making: &Making,
+        format: Option<&LayerFormat>,
+    ) -> Result<Digest, WorkerError> {
+        let key = serde_json::to_vec(making).expect("a making has only plain fields");
+        if let Some(known) = self
+            .state
+            .get_fact(DIFF_FACT, &key)
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .and_then(|text| text.parse().ok())
+        {
+            return Ok(known);
+        }
+        let diff_id = match format {
+            Some(format) => self.make_blob(making, format)?.0,
+            None => {
+                let out = HashingWriter::new(io::sink());
+                self.write_tar(making, out)?.finish().1
+            }
+        };
+        self.state.put_fact(DIFF_FACT, &key, diff_id.to_string().as_bytes())?;
+        self.state.put_fact(MAKING_FACT, diff_id.to_string().as_bytes(), &key)?;
+        Ok(diff_id)
+    }
+
+    /// The blob of a layer in a compression: the one that was made before, or a new one.
+    pub(crate) fn layer_blob(
+        &self,
+        diff_id: &Digest,
+        original: Option<&Descriptor>,
+        origin: &Origin,
+        format: &LayerFormat,
+    ) -> Result<Descriptor, WorkerError> {
+        if let Some(known) = self.known_blob(diff_id, format) {
+            return Ok(known);
+        }
+        if let Some(original) = original {
+            return self.convert_blob(diff_id, original, origin, format);
+        }
+        let making = self
+            .state
+            .get_fact(MAKING_FACT, diff_id.to_string().as_bytes())
+            .and_then(|bytes| serde_json::from_slice::<Making>(&bytes).ok())
+            .ok_or(WorkerError::LayerGone { diff_id: *diff_id })?;
+        let (made, blob) = self.make_blob(&making, format)?;
+        if made != *diff_id {
+            return Err(WorkerError::LayerWrite {
+                snapshot: making.snapshot,
+                source: format!("it is {made} now and was {diff_id}").into(),
+            });
+        }
+        Ok(blob)
+    }
+
+    /// The blob of a stored layer, for unpacking it again.
+    pub(crate) fn stored_blob(&self, layer: &StoredLayer) -> Result<Descriptor, WorkerError> {
+        match &layer.blob {
+            Some(blob) => Ok(blob.clone()),
+            None => self.layer_blob(&layer.diff_id, None, &Origin::Store, &LayerFormat::default()),
+        }
+    }
+
+    fn known_blob(&self, diff_id: &Digest, format: &LayerFormat) -> Option<Descriptor> {
+        let bytes = self.state.get_fact(BLOB_FACT, &blob_key(diff_id, format))?;
+        let blob: Descriptor = serde_json::from_slice(&bytes).ok()?;
+        self.state.blobs().has(&blob).then_some(blob)
+    }
+
+    /// Writes a snapshot's layer as a blob; its diff id comes out of the same pass.
+    fn make_blob(
+        &self,
+        making: &Making,
+        format: &LayerFormat,
+    ) -> Result<(Digest, Descriptor), WorkerError> {
+        let fail = |source: Box<dyn std::error::Error + Send + Sync>| WorkerError::LayerWrite {
+            snapshot: making.snapshot.clone(),
+            source,
+        };
+        let writer = self.state.blobs().create()?;
+        let encoder =
+            Encoder::new(format.compression, format.level, writer).map_err(|e| fail(e.into()))?;
+        let tar = self.write_tar(making, HashingWriter::new(encoder))?;
+        let (encoder, diff_id, _) = tar.finish();
+        let blob = encoder
+            .finish()
+            .map_err(|e| fail(e.into()))?
+            .finish(media_type_of(format.compression))?;
+        self.remember_blob(&diff_id, format, &blob)?;
+        Ok((diff_id, blob))
+    }
+
+    /// The same layer in another compression.
+    fn convert_blob(
+        &self,
+        diff_id: &Digest,
+        original: &Descriptor,
+        origin: &Origin,
+        format: &LayerFormat,
+    ) -> Result<Descriptor, WorkerError> {
+        self.fetch_blob(original, origin, None)?;
+        let gone = || WorkerError::BlobGone { blob: original.digest };
+        let fail = |source: Box<dyn std::error::Error + Send + Sync>| WorkerError::Unpack {
+            image: "the base image".to_owned(),
+            blob: original.digest,
+            source,
+        };
+        let mut file = self.state.blobs().open_sized(original)?.ok_or_else(gone)?;
+        let mut head = [0; 16];
+        let got = file.read(&mut head).map_err(|e| fail(e.into()))?;
+        io::Seek::rewind(&mut file).map_err(|e| fail(e.into()))?;
+        let mut decoder = layer::decoder(layer::detect(&head[..got]), Box::new(file));
+        let writer = self.state.blobs().create()?;
+        let encoder =
+            Encoder::new(format.compression, format.level, writer).map_err(|e| fail(e.into()))?;
+        let mut tar = HashingWriter::new(encoder);
+        io::copy(&mut decoder, &mut tar).map_err(|e| fail(e.into()))?;
+        let (encoder, actual, _) = tar.finish();
+        if actual != *diff_id {
+            return Err(WorkerError::DiffId {
+                image: "the base image".to_owned(),
+                blob: original.digest,
+                expected: *diff_id,
+                actual,
+            });
+        }
+        let writer = encoder.finish().map_err(|e| fail(e.into()))?;
+        let blob = writer.finish(media_type_of(format.compression))?;
+        self.remember_blob(diff_id, format, &blob)?;
+        Ok(blob)
+    }
+
+    fn remember_blob(
+        &self,
+        diff_id: &Digest,
+        format: &LayerFormat,
+        blob: &Descriptor,
+    ) -> Result<(), WorkerError> {
+        let value = serde_json::to_vec(blob).expect("a descriptor has only string keys");
+        Ok(self.state.put_fact(BLOB_FACT, &blob_key(diff_id, format), &value)?)
+    }
+
+    /// Writes the tar of a layer to `out`.
+    fn write_tar<W: Write>(&self, making: &Making, out: W) -> Result<W, WorkerError> {
+        let fail = |source: Box<dyn std::error::Error + Send + Sync>| WorkerError::LayerWrite {
+            snapshot: making.snapshot.clone(),
+            source,
+        };
+        let id: SnapshotId = making.snapshot.parse().map_err(|e| fail(Box::new(e)))?;
+        let manifest = self.snapshotter.manifest(&id)?;
+        let mut open = |entry: &Entry| -> io::Result<Box<dyn Read>> {
+            let file = self.snapshotter.open_file(&id, &entry.path).map_err(io::Error::other)?;
+            Ok(Box::new(file))
+        };
+        let options = WriteOptions { epoch: making.epoch };
+        if let (Some(epoch), Rewrite::Set) = (making.epoch, making.rewrite) {
+            let mut entries = manifest.entries().to_vec();
+            entries.iter_mut().for_each(|e| e.meta.mtime = epoch);
+            let rewritten = LayerManifest::new(entries);
+            return write_layer(&rewritten, &mut open, &options, out).map_err(|e| fail(e.into()));
+        }
+        write_layer(&manifest, &mut open, &options, out).map_err(|e| fail(e.into()))
+    }
+}
+
+/// A blob belongs to its diff id, compressor, level and version of the encoder.
+fn blob_key(diff_id: &Digest, format: &LayerFormat) -> Vec<u8> {
+    let version = layer::encoder_version(format.compression, format.level);
+    format!("{diff_id} {version}").into_bytes()
+}
+
+fn media_type_of(compression: Compression) -> &'static str {
+    match compression {
+        Compression::Gzip => media_type::OCI_LAYER_GZIP,
+        Compression::Zstd => media_type::OCI_LAYER_ZSTD,
+        // Nothing else is written.
+        Compression::None | Compression::Bzip2 | Compression::Xz => media_type::OCI_LAYER,
+    }
+}

@@ -1,0 +1,236 @@
+//! Unpacking an image: layers download and unpack side by side, and are put on each other in
+//! order.
+
+use std::io::{self, Read};
+use std::sync::Mutex;
+
+use cache::Holding;
+use oci::digest::HashingReader;
+use oci::layer;
+use oci::{Descriptor, Digest, Timestamp};
+use snapshotter::{SnapshotId, Unpacked};
+use solver::{Event, StepContext};
+
+use crate::engine::Engine;
+use crate::error::WorkerError;
+use crate::key::image_content;
+use crate::output::{Payload, Rewrite, TreeOutput};
+use crate::result::Made;
+
+use super::{ImageHandle, ImageLayer};
+
+/// How many layers are fetched and unpacked at the same time.
+const PARALLEL_LAYERS: usize = 4;
+/// Enough of a blob to tell its compression.
+const HEAD: usize = 16;
+
+/// A layer that was unpacked and not yet put on another one; leased.
+struct Held {
+    layer: Unpacked,
+    _lease: cache::Held,
+}
+
+impl Engine {
+    fn drop_unpacked(&self, unpacked: Held) {
+        if let Err(error) = self.snapshotter.discard_unpacked(unpacked.layer) {
+            self.warn(&format!("cannot remove an unpacked layer: {error}"));
+        }
+    }
+
+    /// The root file system of an image of the local store, where nothing has to be unpacked.
+    pub(crate) fn image_at_hand(&self, image: &ImageHandle) -> Option<TreeOutput> {
+        let diff_ids = &image.config.rootfs.diff_ids;
+        let payload = match image.layers.last() {
+            None => Payload {
+                snapshot: None,
+                created: image.config.created.unwrap_or_default(),
+                rewrite: Rewrite::Never,
+            },
+            Some(ImageLayer::Stored(layer)) => Payload {
+                snapshot: Some(layer.snapshot.clone()?),
+                created: image.config.created.unwrap_or_default(),
+                rewrite: Rewrite::Never,
+            },
+            Some(ImageLayer::Blob(_)) => return None,
+        };
+        self.load_payload(image_content(diff_ids), &payload.encode())
+    }
+
+    /// Unpacks the layers of `image` that are not unpacked yet.
+    ///
+    /// # Errors
+    /// If a layer cannot be fetched or unpacked, or is not what manifest and config say.
+    pub(crate) fn pull(
+        &self,
+        image: &ImageHandle,
+        context: &StepContext<'_>,
+    ) -> Result<Made, WorkerError> {
+        let diff_ids = &image.config.rootfs.diff_ids;
+        let (mut have, mut top) = self.unpacked_prefix(diff_ids)?;
+        let jobs: Vec<usize> = (have..diff_ids.len()).collect();
+        let unpacked = self.unpack_all(image, &jobs, context)?;
+        for layer in unpacked {
+            let parent = top.as_ref().and_then(|t| t.snapshot.clone());
+            let snapshot = self.snapshotter.attach(parent.as_ref(), layer.layer)?;
+            have += 1;
+            let content = image_content(&diff_ids[..have]);
+            let payload = self.agree(content, &snapshot.id, Rewrite::Never)?;
+            self.mark_pulled(&payload)?;
+            top = self.load_payload(content, &payload.encode());
+        }
+        let output = match top {
+            Some(output) => output,
+            None if !diff_ids.is_empty() => {
+                return Err(WorkerError::Internal(format!("{} vanished", image.name)));
+            }
+            None => TreeOutput {
+                snapshot: None,
+                content: image_content(diff_ids),
+                created: Timestamp::EPOCH,
+                rewrite: Rewrite::Never,
+                lease: None,
+            },
+        };
+        let payload = Payload {
+            snapshot: output.snapshot.as_ref().map(ToString::to_string),
+            created: output.created,
+            rewrite: Rewrite::Never,
+        };
+        Ok(Made { output, payload })
+    }
+
+    /// The longest run of lower layers that is unpacked already, for this image or another one.
+    fn unpacked_prefix(
+        &self,
+        diff_ids: &[Digest],
+    ) -> Result<(usize, Option<TreeOutput>), WorkerError> {
+        for have in (1..=diff_ids.len()).rev() {
+            let content = image_content(&diff_ids[..have]);
+            if let Some(payload) = self.state.adopted(&content)
+                && let Some(output) = self.load_payload(content, &payload)
+            {
+                return Ok((have, Some(output)));
+            }
+        }
+        Ok((0, None))
+    }
+
+    /// Fetches and unpacks `jobs` (positions of layers), a few at a time; in their order.
+    fn unpack_all(
+        &self,
+        image: &ImageHandle,
+        jobs: &[usize],
+        context: &StepContext<'_>,
+    ) -> Result<Vec<Held>, WorkerError> {
+        let queue = Mutex::new(jobs.iter().copied());
+        let next = || queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
+        let work = || -> Result<Vec<(usize, Held)>, WorkerError> {
+            let mut done = Vec::new();
+            while let Some(index) = next() {
+                if context.cancel.is_cancelled() {
+                    return Err(WorkerError::Cancelled);
+                }
+                match self.unpack_layer(image, index, context) {
+                    Ok(unpacked) => done.push((index, unpacked)),
+                    Err(error) => {
+                        // The others stop at their next layer.
+                        while next().is_some() {}
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(done)
+        };
+        let mut all = std::thread::scope(|scope| {
+            let count = PARALLEL_LAYERS.min(jobs.len());
+            let workers: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
+            let mut all = Vec::new();
+            let mut failure = None;
+            for worker in workers {
+                match worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+                    Ok(done) => all.extend(done),
+                    Err(error) => failure = failure.or(Some(error)),
+                }
+            }
+            match failure {
+                Some(error) => Err(error),
+                None => Ok(all),
+            }
+        })?;
+        all.sort_by_key(|(index, _)| *index);
+        Ok(all.into_iter().map(|(_, unpacked)| unpacked).collect())
+    }
+
+    fn unpack_layer(
+        &self,
+        image: &ImageHandle,
+        index: usize,
+        context: &StepContext<'_>,
+    ) -> Result<Held, WorkerError> {
+        let diff_id = image.config.rootfs.diff_ids[index];
+        let blob = match &image.layers[index] {
+            ImageLayer::Blob(blob) => blob.clone(),
+            ImageLayer::Stored(stored) => self.stored_blob(stored)?,
+        };
+        self.fetch_blob(&blob, &image.origin, Some(context))?;
+        let started = Timestamp::now();
+        let status = |completed| {
+            context.events.event(Event::Status {
+                id: context.id,
+                name: format!("extracting {}", blob.digest),
+                current: blob.size,
+                total: blob.size,
+                started,
+                completed,
+            });
+        };
+        status(None);
+        let unpacked = self.unpack_blob(&image.name, &blob, &diff_id)?;
+        status(Some(Timestamp::now()));
+        Ok(unpacked)
+    }
+
+    /// Unpacks a verified blob and checks that it unpacks to `diff_id`.
+    fn unpack_blob(
+        &self,
+        image: &str,
+        blob: &Descriptor,
+        diff_id: &Digest,
+    ) -> Result<Held, WorkerError> {
+        let fail = |source: Box<dyn std::error::Error + Send + Sync>| WorkerError::Unpack {
+            image: image.to_owned(),
+            blob: blob.digest,
+            source,
+        };
+        let missing = || WorkerError::BlobGone { blob: blob.digest };
+        let mut file = self.state.blobs().open_sized(blob)?.ok_or_else(missing)?;
+        let mut head = [0; HEAD];
+        let got = io::Read::by_ref(&mut file)
+            .take(HEAD as u64)
+            .read(&mut head)
+            .map_err(|e| fail(e.into()))?;
+        io::Seek::rewind(&mut file).map_err(|e| fail(e.into()))?;
+        let decoder = layer::decoder(layer::detect(&head[..got]), Box::new(file));
+        let mut reader = HashingReader::new(decoder);
+        let id = SnapshotId::random();
+        let lease = self.state.lease().hold(Holding::InProgress, &id.to_string())?;
+        let unpacked = self.snapshotter.unpack_as(id, &mut reader).map_err(|e| fail(e.into()))?;
+        let unpacked = Held { layer: unpacked, _lease: lease };
+        // What follows the end of the archive is part of the diff id.
+        if let Err(error) = io::copy(&mut reader, &mut io::sink()) {
+            self.drop_unpacked(unpacked);
+            return Err(fail(error.into()));
+        }
+        let (_, actual, _) = reader.finish();
+        if actual != *diff_id {
+            self.drop_unpacked(unpacked);
+            return Err(WorkerError::DiffId {
+                image: image.to_owned(),
+                blob: blob.digest,
+                expected: *diff_id,
+                actual,
+            });
+        }
+        Ok(unpacked)
+    }
+}

@@ -1,0 +1,179 @@
+//! Action keys: what an op and its inputs are, as one digest and as readable lines.
+
+use graph::{CopySource, ExecOp, FileAction, FileOp, Op};
+use solver::{ActionKey, ContentId, KeyBuilder};
+
+/// Changes whenever the meaning of an op or the encoding of a key does.
+const DOMAIN: &str = "action/v1";
+
+/// Collects a key and, with the same calls, the lines that explain it: the two cannot drift
+/// apart.
+pub(crate) struct Description {
+    key: KeyBuilder,
+    lines: Vec<(String, String)>,
+}
+
+impl Description {
+    /// Starts with what `op` says itself.
+    pub(crate) fn of(op: &Op) -> Self {
+        let mut description = Self { key: KeyBuilder::new(DOMAIN), lines: Vec::new() };
+        match op {
+            Op::Exec(exec) => description.exec(exec),
+            Op::File(file) => description.file(file),
+            Op::Source(source) => {
+                description.line("source", &to_json(source));
+            }
+        }
+        description
+    }
+
+    /// Starts the key of a pulled image, which has nothing but its content.
+    pub(crate) fn of_image() -> Self {
+        Self { key: KeyBuilder::new(DOMAIN), lines: Vec::new() }
+    }
+
+    /// Adds an input that is a whole result.
+    pub(crate) fn input(&mut self, name: &str, content: Option<&ContentId>) {
+        let text = content.map_or_else(|| "empty".to_owned(), ToString::to_string);
+        self.line(name, &text);
+    }
+
+    /// Adds a named part.
+    pub(crate) fn line(&mut self, name: &str, value: &str) {
+        self.key.part(name.as_bytes()).part(value.as_bytes());
+        self.lines.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// The key and its lines.
+    pub(crate) fn finish(self) -> (ActionKey, Vec<(String, String)>) {
+        (self.key.action_key(), self.lines)
+    }
+
+    /// Everything of an exec op but what must not count: addresses of extra hosts, proxy
+    /// variables, and what a cache mount holds (BuildKit: `ops/exec.go`, `CacheMap`).
+    fn exec(&mut self, op: &ExecOp) {
+        self.line("run", &to_json(&op.args));
+        for (name, value) in &op.env {
+            self.line(&format!("env {name}"), value);
+        }
+        self.line("cwd", &op.cwd);
+        self.line("user", &op.user);
+        self.line("network", &to_json(&op.network));
+        self.line("security", &to_json(&op.security));
+        self.line("hostname", &op.hostname);
+        for (name, _) in &op.extra_hosts {
+            self.line("host", name);
+        }
+        self.line("platform", &op.platform.to_string());
+        for mount in &op.mounts {
+            self.line("mount", &to_json(mount));
+        }
+        for file in &op.files {
+            self.line("file", &to_json(file));
+        }
+    }
+
+    fn file(&mut self, op: &FileOp) {
+        for action in &op.actions {
+            match action {
+                FileAction::Mkdir(mkdir) => self.line("mkdir", &to_json(mkdir)),
+                FileAction::Copy(copy) => {
+                    self.line("copy to", &copy.dest);
+                    self.line("chown", &to_json(&copy.owner));
+                    self.line("chmod", &to_json(&copy.mode));
+                    self.line("unpack", &to_json(&copy.unpack));
+                    self.line("parents", &to_json(&copy.parents));
+                    match &copy.source {
+                        // What an input gives is told by the digest of the selection: names
+                        // of positions and contexts would only make equal things differ.
+                        CopySource::Input { paths, .. } => self.line("paths", &to_json(paths)),
+                        CopySource::Inline(files) => self.line("files", &to_json(files)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("an op has only string keys")
+}
+
+/// The identity of an empty root file system.
+pub(crate) fn empty_content() -> ContentId {
+    KeyBuilder::new("content/empty").content_id()
+}
+
+/// The identity of a pulled image's root file system: its chain of diff ids.
+pub(crate) fn image_content(diff_ids: &[oci::Digest]) -> ContentId {
+    if diff_ids.is_empty() {
+        return empty_content();
+    }
+    let mut key = KeyBuilder::new("content/image");
+    for id in diff_ids {
+        key.part(id.as_bytes());
+    }
+    key.content_id()
+}
+
+/// The identity of a step's result: what it was made on, and the normalised diff.
+pub(crate) fn step_content(parent: &ContentId, diff_digest: &[u8; 32]) -> ContentId {
+    let mut key = KeyBuilder::new("content/step");
+    key.part(parent.as_bytes()).part(diff_digest);
+    key.content_id()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use graph::{ExecMount, MountKind, NetworkMode, SecurityMode};
+    use oci::Platform;
+
+    fn exec() -> ExecOp {
+        ExecOp {
+            root: None,
+            args: vec!["/bin/sh".into(), "-c".into(), "true".into()],
+            env: vec![("A".into(), "1".into()), ("B".into(), "2".into())],
+            proxy_env: vec![],
+            cwd: "/".into(),
+            user: String::new(),
+            network: NetworkMode::Default,
+            security: SecurityMode::Sandbox,
+            hostname: "drydock".into(),
+            extra_hosts: vec![("db".into(), "10.0.0.1".into())],
+            platform: Platform::host(),
+            mounts: vec![],
+            files: vec![],
+        }
+    }
+
+    fn key(change: impl FnOnce(&mut ExecOp)) -> ActionKey {
+        let mut op = exec();
+        change(&mut op);
+        Description::of(&Op::Exec(op)).finish().0
+    }
+
+    #[test]
+    fn what_counts_in_an_exec() {
+        let base = key(|_| {});
+        assert_eq!(base, key(|op| op.proxy_env.push(("HTTP_PROXY".into(), "x".into()))));
+        assert_eq!(base, key(|op| op.extra_hosts[0].1 = "10.0.0.2".into()));
+        for different in [
+            key(|op| op.extra_hosts[0].0 = "other".into()),
+            key(|op| op.env.swap(0, 1)),
+            key(|op| op.env[0].1 = "3".into()),
+            key(|op| op.user = "app".into()),
+            key(|op| op.cwd = "/app".into()),
+            key(|op| op.hostname = "h".into()),
+            key(|op| op.network = NetworkMode::None),
+            key(|op| op.args[2].push(' ')),
+            key(|op| op.platform.variant = Some("v3".into())),
+            key(|op| {
+                let kind = MountKind::Tmpfs { size: None };
+                op.mounts.push(ExecMount { target: "/t".into(), kind });
+            }),
+        ] {
+            assert_ne!(base, different);
+        }
+    }
+}
