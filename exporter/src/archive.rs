@@ -10,8 +10,8 @@ use std::path::Path;
 
 use cache::BlobStore;
 use oci::layout::{
-    DOCKER_MANIFEST, DockerManifest, IMAGE_CREATED, IMAGE_NAME, INDEX, OCI_LAYOUT,
-    OCI_LAYOUT_JSON, REF_NAME, blob_path,
+    DOCKER_MANIFEST, DockerManifest, IMAGE_CREATED, IMAGE_NAME, INDEX, OCI_LAYOUT, OCI_LAYOUT_JSON,
+    REF_NAME, blob_path,
 };
 use oci::{Descriptor, Digest, ImageIndex, Reference, Timestamp};
 
@@ -191,10 +191,7 @@ fn blob_error(
     ExportError::Blob { digest: descriptor.digest, source: source.into() }
 }
 
-pub(crate) fn open_blob(
-    blobs: &BlobStore,
-    descriptor: &Descriptor,
-) -> Result<File, ExportError> {
+pub(crate) fn open_blob(blobs: &BlobStore, descriptor: &Descriptor) -> Result<File, ExportError> {
     let opened = blobs.open_sized(descriptor).map_err(|e| blob_error(descriptor, e))?;
     let missing = || blob_error(descriptor, io::Error::from(io::ErrorKind::NotFound));
     opened.ok_or_else(missing)

@@ -11,8 +11,8 @@ mod error;
 mod image;
 mod local;
 mod push;
-mod rootfs;
 mod report;
+mod rootfs;
 
 pub use archive::{docker_archive, oci_archive, oci_layout};
 pub use bundle::{Bundle, bundle};

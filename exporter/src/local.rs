@@ -19,11 +19,7 @@ use crate::{ExportError, Image, Report};
 ///
 /// # Errors
 /// If a file cannot be read or written.
-pub fn local(
-    image: &Image,
-    dest: &Path,
-    report: &dyn Report,
-) -> Result<Vec<PathBuf>, ExportError> {
+pub fn local(image: &Image, dest: &Path, report: &dyn Report) -> Result<Vec<PathBuf>, ExportError> {
     let tree = image.layers.tree().map_err(ExportError::Tree)?;
     fs::create_dir_all(dest).map_err(fail(dest))?;
     let merged = merge(&tree);
