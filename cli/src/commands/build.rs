@@ -28,10 +28,17 @@ use crate::progress::Progress;
 use crate::request::{BuildRequest, RequestError};
 use crate::signals;
 
+/// What an ordinary user is told.
+const NEEDS_ROOT: &str = "not supported yet: building as an ordinary user. Layers hold files of many \
+    owners and RUN steps get a sandbox of namespaces, which takes root here: run it as root";
+
 /// Builds.
 pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     if let Some(flag) = args.later.given() {
         return Err(RequestError::Unsupported(flag.to_owned()).into());
+    }
+    if !session::is_root() {
+        return Err(Failure::error(NEEDS_ROOT));
     }
     let environment = &context.environment;
     let docker = session::docker_config(environment)?;
@@ -195,7 +202,10 @@ impl Build {
             }
             LowerError::Resolve { span, reference, suggestion, source } => {
                 let place = place_of(&parsed.source, span);
-                let mut message = format!("{reference}: {}", chain::message(source.as_ref()));
+                let mut message = chain::message(source.as_ref());
+                if !message.contains(&reference) {
+                    message = format!("{reference}: {message}");
+                }
                 if let Some(near) = suggestion {
                     message.push_str(&format!(" (did you mean {near:?}?)"));
                 }

@@ -188,7 +188,7 @@ impl Renderer for Plain {
     }
 
     fn note(&mut self, text: &str, out: &mut Vec<u8>) {
-        let _ = writeln!(out, "{text}");
+        let _ = writeln!(out, "WARNING: {text}");
     }
 
     fn tick(&mut self, model: &Model, now: Timestamp, _: (usize, usize), out: &mut Vec<u8>) {

@@ -282,7 +282,7 @@ fn events_from_many_threads_arrive_whole() {
         assert_eq!(order, (0..100).collect::<Vec<_>>());
     }
     assert_eq!(text.matches("ERROR: exit code: 1").count(), 4);
-    assert!(text.contains("one word more\n"));
+    assert!(text.contains("WARNING: one word more\n"));
     assert_eq!(summary.failed.len(), 4);
     assert_eq!(summary.failed[0].lines.last().unwrap().text, "line 99");
 }
