@@ -32,6 +32,8 @@ pub struct Engine {
     pub(crate) snapshotter: Arc<Snapshotter>,
     pub(crate) client: Client,
     executor: OnceLock<Result<Executor, String>>,
+    /// Leases of killed processes: their control groups are still there.
+    dead: Vec<String>,
     notes: Mutex<Vec<String>>,
 }
 
@@ -47,12 +49,13 @@ impl Engine {
         let mut notes = state.warnings().to_vec();
         let kind = snapshot_kind(&state, &mut notes)?;
         let snapshotter = Arc::new(Snapshotter::open(&state.snapshots_dir(), kind)?);
-        sweep(&state, &snapshotter, &mut notes);
+        let dead = sweep(&state, &snapshotter, &mut notes);
         Ok(Self {
             state,
             snapshotter,
             client: Client::new(config.registry),
             executor: OnceLock::new(),
+            dead,
             notes: Mutex::new(notes),
         })
     }
@@ -87,7 +90,9 @@ impl Engine {
                 state: self.state.run_dir(),
                 lease: self.state.lease().name().to_owned(),
             };
-            Executor::new(config).map_err(|e| e.to_string())
+            let executor = Executor::new(config).map_err(|e| e.to_string())?;
+            self.dead.iter().for_each(|lease| executor.sweep(lease));
+            Ok(executor)
         };
         self.executor.get_or_init(open).as_ref().map_err(|e| WorkerError::Unsupported(e.clone()))
     }
@@ -101,9 +106,12 @@ impl Engine {
     }
 }
 
-/// Removes what killed processes were making. What cannot be removed now is tried again.
-fn sweep(state: &State, snapshotter: &Snapshotter, notes: &mut Vec<String>) {
+/// Removes what killed processes were making, and tells their names. What cannot be removed now
+/// is tried again.
+fn sweep(state: &State, snapshotter: &Snapshotter, notes: &mut Vec<String>) -> Vec<String> {
+    let mut names = Vec::new();
     for dead in state.take_dead_leases() {
+        names.push(dead.name().to_owned());
         let unfinished = dead.held(Holding::InProgress);
         let removed = unfinished
             .map(|id| state.discard(&snapshotter.dir().join(format!("{id}{ACTIVE_SUFFIX}"))));
@@ -112,6 +120,7 @@ fn sweep(state: &State, snapshotter: &Snapshotter, notes: &mut Vec<String>) {
             notes.push(format!("a killed build left something behind: {error}"));
         }
     }
+    names
 }
 
 /// How snapshots are stored here. It is found out once: the two kinds cannot be mixed.

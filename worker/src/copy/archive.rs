@@ -117,7 +117,8 @@ impl Extraction<'_> {
                 match self.root.try_stat(at)? {
                     Some(stat) if stat.is_dir() => {}
                     Some(_) => {
-                        return Err(CopyError::NotADirectory { path: path.to_string() });
+                        self.root.unlink(at)?;
+                        self.root.mkdir(at, 0o700)?;
                     }
                     None => self.root.mkdir(at, 0o700)?,
                 }
@@ -175,11 +176,15 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    fn make_room(&self, at: &Path) -> Result<(), CopyError> {
+    /// An entry replaces what has its name, a whole directory too, as tar(1) would with
+    /// `--recursive-unlink` (Docker: `archive.Untar`).
+    fn make_room(&mut self, at: &Path) -> Result<(), CopyError> {
         match self.root.try_stat(at)? {
             None => Ok(()),
             Some(stat) if stat.is_dir() => {
-                Err(CopyError::IsADirectory { path: format!("/{}", at.display()) })
+                self.made.retain(|dir| !dir.starts_with(at));
+                self.times.retain(|(dir, _)| !dir.starts_with(at));
+                Ok(self.root.remove_all(at)?)
             }
             Some(_) => Ok(self.root.unlink(at)?),
         }

@@ -10,6 +10,8 @@ mod error;
 mod mode;
 mod owner;
 mod select;
+#[cfg(test)]
+mod select_tests;
 mod source;
 mod target;
 mod tree;
