@@ -55,7 +55,7 @@ pub struct GlobalArgs {
     /// The state directory [env: DRYDOCK_ROOT]
     #[arg(long, value_name = "DIR", global = true, help_heading = "Everywhere")]
     pub root: Option<PathBuf>,
-    /// Tell more: every cause of an error, and what the builder does
+    /// Tell every cause of an error
     #[arg(short = 'D', long, global = true, help_heading = "Everywhere")]
     pub debug: bool,
 }

@@ -32,8 +32,8 @@ impl Failure {
         }
     }
 
-    /// Prints it, with advice where there is some.
-    pub(crate) fn print(&self) {
+    /// Prints it, with advice where there is some; with `debug` every cause on a line of its own.
+    pub(crate) fn print(&self, debug: bool) {
         let error = match self {
             Self::Error(error) => {
                 console::err(&format!("ERROR: {}", chain::message(error.as_ref())));
@@ -44,6 +44,9 @@ impl Failure {
                 error.as_ref()
             }
         };
+        for cause in error.iter().filter(|_| debug).flat_map(|e| chain::causes(e.as_ref())) {
+            console::err(&format!("caused by: {cause}"));
+        }
         for hint in error.iter().flat_map(|e| hints::hints(e.as_ref())) {
             console::err(&format!("hint: {hint}"));
         }

@@ -28,14 +28,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             console::err(usage.text.trim_end());
             return ExitCode::FAILURE;
         }
-        Err(usage) => return finish(console::out(&usage.text).map_err(Failure::output)),
+        Err(usage) => return finish(console::out(&usage.text).map_err(Failure::output), false),
     };
     let environment = match Environment::of_process() {
         Ok(environment) => environment,
-        Err(error) => return finish(Err(Failure::error(error))),
+        Err(error) => return finish(Err(Failure::error(error)), cli.global.debug),
     };
     let context = Context { global: cli.global, environment };
-    finish(match cli.command {
+    let debug = context.global.debug;
+    let result = match cli.command {
         Command::Build(args) => build::run(&args, &context),
         Command::Images(args) => store::images(&args, &context),
         Command::Inspect(args) => store::inspect(&args, &context),
@@ -47,7 +48,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Du(args) => usage::du(&args, &context),
         Command::Prune(args) => usage::prune(&args, &context),
         Command::Version => console::out(&version::text()).map_err(Failure::output),
-    })
+    };
+    finish(result, debug)
 }
 
 /// What every command gets.
@@ -56,11 +58,11 @@ pub(crate) struct Context {
     pub(crate) environment: Environment,
 }
 
-fn finish(result: Result<(), Failure>) -> ExitCode {
+fn finish(result: Result<(), Failure>, debug: bool) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.print();
+            failure.print(debug);
             ExitCode::FAILURE
         }
     }
