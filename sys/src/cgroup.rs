@@ -181,16 +181,17 @@ impl Hierarchies {
         group.unified.as_deref().ok_or(CgroupError::Missing { controller })
     }
 
-    /// Removes all groups whose names begin with `prefix`, and kills what is still in them: for
-    /// groups whose owner is known to be dead.
-    pub fn sweep(&self, prefix: &str) {
-        if prefix.is_empty() {
-            return;
-        }
+    /// Removes all groups named `owner`, a dash and a number, and kills what is still in them:
+    /// for an owner that is known to be dead.
+    pub fn sweep(&self, owner: &str) {
+        let owned = |name: &str| {
+            let number = name.strip_prefix(owner).and_then(|it| it.strip_prefix('-'));
+            number.is_some_and(|it| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit()))
+        };
         for root in [&self.unified, &self.memory, &self.cpu].into_iter().flatten() {
             let Ok(list) = fs::read_dir(root.join(PARENT)) else { continue };
             for entry in list.flatten() {
-                if entry.file_name().to_str().is_some_and(|it| it.starts_with(prefix)) {
+                if entry.file_name().to_str().is_some_and(owned) {
                     kill_members(&entry.path());
                     remove_dir(&entry.path());
                 }
