@@ -105,9 +105,7 @@ impl Executor {
 
     /// Removes what dead builders left behind: the control groups of `dead_lease`.
     pub fn sweep(&self, dead_lease: &str) {
-        if !dead_lease.is_empty() {
-            self.hierarchies.sweep(&format!("{dead_lease}-"));
-        }
+        self.hierarchies.sweep(dead_lease);
     }
 
     /// Runs a process to its end; returns when every process that it started has ended too, so

@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::tree::Place;
@@ -57,11 +57,8 @@ impl Stubs {
                     self.made.push(Made { parent, name, is_dir: as_dir, identity });
                     fd
                 }
-                // Another step that shares this cache mount was faster: the stub is its.
-                Err(Errno::EXIST) => {
-                    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    rustix::fs::openat(&dir, &name, flags, Mode::empty())?
-                }
+                // The stub is the other's, to be removed by it.
+                Err(Errno::EXIST) => reopen(&dir, &name)?,
                 Err(errno) => return Err(errno),
             };
         }
@@ -151,14 +148,25 @@ fn create(dir: &OwnedFd, name: &OsStr, as_dir: bool) -> Result<OwnedFd, Errno> {
 pub(crate) fn make_lasting(place: Place, uid: u32, gid: u32) -> Result<(), Errno> {
     let mut dir = place.found;
     for name in place.missing {
-        let made = create(&dir, &name, true)?;
-        if (uid, gid) != (0, 0) {
-            let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-            rustix::fs::fchown(&made, Some(uid), Some(gid))?;
-        }
-        dir = made;
+        dir = match create(&dir, &name, true) {
+            Ok(made) => {
+                if (uid, gid) != (0, 0) {
+                    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+                    rustix::fs::fchown(&made, Some(uid), Some(gid))?;
+                }
+                made
+            }
+            Err(Errno::EXIST) => reopen(&dir, &name)?,
+            Err(errno) => return Err(errno),
+        };
     }
     Ok(())
+}
+
+/// What another step, which shares this cache mount, made a moment ago.
+fn reopen(dir: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::empty())
 }
 
 fn identity(stat: &rustix::fs::Stat) -> (u64, u64) {

@@ -33,6 +33,12 @@ pub(crate) fn ready() -> bool {
     true
 }
 
+/// Where fixtures stand: not on an overlay, which could not be an upper directory.
+pub(crate) fn place() -> PathBuf {
+    let shm = PathBuf::from("/dev/shm");
+    if shm.is_dir() { shm } else { std::env::temp_dir() }
+}
+
 /// Output by stream.
 #[derive(Default)]
 pub(crate) struct Collector {
@@ -80,7 +86,12 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// busybox with all its applets in /bin, /etc/passwd and /etc/group.
     pub(crate) fn new() -> Self {
-        let it = Self::bare();
+        Self::new_in(&place())
+    }
+
+    /// The same, below a directory of the caller's.
+    pub(crate) fn new_in(parent: &Path) -> Self {
+        let it = Self::bare_in(parent);
         let lower = it.dir.join("lower");
         for dir in ["etc", "tmp", "root", "home/app"] {
             fs::create_dir_all(lower.join(dir)).unwrap();
@@ -96,10 +107,11 @@ impl Fixture {
 
     /// Nothing but /bin.
     pub(crate) fn bare() -> Self {
-        // Not on an overlay, which could not be an upper directory.
-        let shm = Path::new("/dev/shm");
-        let temp = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() };
-        let temp = temp.unwrap();
+        Self::bare_in(&place())
+    }
+
+    fn bare_in(parent: &Path) -> Self {
+        let temp = tempfile::tempdir_in(parent).unwrap();
         let dir = temp.path().to_path_buf();
         for name in ["lower/bin", "upper", "work"] {
             fs::create_dir_all(dir.join(name)).unwrap();
