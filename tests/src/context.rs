@@ -3,6 +3,7 @@
 use std::fs::{self, File, FileTimes, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tempfile::TempDir;
@@ -12,7 +13,8 @@ use crate::temp;
 /// A directory with a Dockerfile and what else a case needs. Modes do not depend on the umask:
 /// files have 0644, directories 0755.
 pub struct Context {
-    dir: TempDir,
+    /// Shared with the commands that use it, so that it is there as long as they are.
+    dir: Arc<TempDir>,
 }
 
 impl Context {
@@ -20,12 +22,16 @@ impl Context {
     pub fn empty() -> Self {
         let dir = temp::directory();
         set_mode(dir.path(), 0o755);
-        Self { dir }
+        Self { dir: Arc::new(dir) }
     }
 
     /// One with this Dockerfile.
     pub fn new(dockerfile: &str) -> Self {
         Self::empty().file("Dockerfile", dockerfile)
+    }
+
+    pub(crate) fn shared(&self) -> Arc<TempDir> {
+        self.dir.clone()
     }
 
     /// Its path.

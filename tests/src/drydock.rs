@@ -81,6 +81,7 @@ impl Drydock {
             cwd: home.clone(),
             stdin: None,
             limit: LIMIT,
+            context: None,
             dest: self.dir.path().join("image.tar"),
         };
         run = run.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", home);
@@ -95,7 +96,8 @@ impl Drydock {
 
     /// A build with plain progress and nothing else.
     pub fn bare_build(&self, context: &Context) -> Run {
-        self.command("build").arg("--progress=plain").arg(context.path())
+        let run = self.command("build").arg("--progress=plain").arg(context.path());
+        Run { context: Some(context.shared()), ..run }
     }
 
     /// Builds a Dockerfile that needs no context.
@@ -135,6 +137,7 @@ pub struct Run {
     cwd: PathBuf,
     stdin: Option<Vec<u8>>,
     limit: Duration,
+    context: Option<Arc<TempDir>>,
     dest: PathBuf,
 }
 
@@ -221,6 +224,7 @@ impl Run {
             argv: self.argv,
             started: Instant::now(),
             limit: self.limit,
+            _context: self.context,
             stdout,
             stderr,
         }
@@ -320,6 +324,7 @@ pub struct Running {
     argv: Vec<OsString>,
     started: Instant,
     limit: Duration,
+    _context: Option<Arc<TempDir>>,
     stdout: Capture,
     stderr: Capture,
 }
@@ -374,7 +379,7 @@ impl Running {
     /// # Panics
     /// If it does not end in time.
     pub fn finish(self) -> Output {
-        let Self { mut child, argv, started, limit, stdout, stderr } = self;
+        let Self { mut child, argv, started, limit, _context, stdout, stderr } = self;
         let pid = Pid::from_child(&child);
         let (done, waiting) = mpsc::channel::<()>();
         let watchdog = std::thread::spawn(move || {

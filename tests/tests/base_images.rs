@@ -266,18 +266,17 @@ fn privileged_layers_of_other_builders() {
     let dir = drydock.place("layout");
     layout_of(&dir, &[lower, upper]);
     let context = Context::new(
-        "FROM other\nCOPY --from=busybox /bin/busybox /bb\nRUN [\"/bb\", \"touch\", \"/ran\"]\n",
+        "FROM other\nCOPY --from=busybox /bin/busybox /busybox\nRUN [\"/busybox\", \"touch\", \"/ran\"]\n",
     );
     let image = drydock
         .build(&context)
         .args(["--build-context", &format!("other=oci-layout://{}", dir.display())])
         .image();
     let mut paths = image.root.paths();
-    paths.retain(|p| !["dev", "proc", "sys", "bb"].contains(p));
-    assert_eq!(
-        paths,
-        ["d", "d/new", "keep", "keep/again", "keep/sub", "keep/sub/implied", "keep/x", "ran"]
-    );
+    // A directory that is only implied has no entry of its own in the layer, which is exported as
+    // it came.
+    paths.retain(|p| !["keep/sub", "dev", "proc", "sys", "busybox"].contains(p));
+    assert_eq!(paths, ["d", "d/new", "keep", "keep/again", "keep/sub/implied", "keep/x", "ran"]);
     assert_eq!(image.root.line("d"), "d 711 0:0");
     assert_eq!(image.root.line("keep"), "d 700 0:0", "a parent that is only implied is not reset");
     // What the step sees is what the image has: its layer holds nothing of the base.
@@ -341,15 +340,17 @@ fn privileged_hostile_layers_stay_inside() {
 
 #[test]
 fn a_layout_that_lies_is_refused() {
-    let drydock = Drydock::new();
+    let place = Drydock::new();
     let build = |dir: &std::path::Path| {
+        // A store of its own: a blob that is there already is not read again.
+        let drydock = Drydock::new();
         let context = Context::new("FROM lying\nCOPY f /f\n").file("f", "f");
         let named = format!("lying=oci-layout://{}", dir.display());
         drydock.bare_build(&context).args(["--build-context", &named]).fails()
     };
     let tar = TarBuilder::new().file("x", 0o644, Random::new(1).bytes(5000)).finish();
     for (number, spoil) in ["diff", "blob", "missing", "index", "none"].iter().enumerate() {
-        let dir = drydock.place(&format!("layout{number}"));
+        let dir = place.place(&format!("layout{number}"));
         layout_of(&dir, std::slice::from_ref(&tar));
         let blob = dir.join(oci::layout::blob_path(&oci::Digest::of(&tar)));
         match *spoil {

@@ -135,7 +135,7 @@ fn privileged_equal_results_cut_a_rebuild_off() {
     let chain =
         Context::new("FROM busybox\nARG N=1\nRUN echo $N > /n && rm /n\nRUN echo after > /after\n");
     let output = drydock.build(&chain).ok();
-    assert!(!output.cached("RUN echo $N"));
+    assert!(!output.cached("RUN echo 1"));
     let output = drydock
         .build(&chain.file("Dockerfile", "FROM busybox\nRUN true; true\nRUN echo after > /x\n"))
         .ok();

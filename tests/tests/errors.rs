@@ -20,7 +20,7 @@ const BAD: &[(&str, usize, &str)] = &[
     ("FROM scratch\nLABEL a=${b:?must be given}\n", 2, "must be given"),
     ("FROM $undefined\n", 1, "undefined"),
     ("FROM Bad_Name\n", 1, "Bad_Name"),
-    ("FROM scratch\nCOPY --from=later / /\nFROM scratch AS later\n", 2, "later"),
+    ("FROM scratch AS one\nCOPY --from=later / /\nFROM scratch AS later\nFROM one\n", 2, "later"),
     ("FROM scratch AS a\nCOPY --from=a / /\n", 2, "circular"),
     ("FROM scratch\nCOPY --from=7 / /\n", 2, "7"),
     ("FROM scratch\nEXPOSE 99999\n", 2, "99999"),
@@ -55,6 +55,7 @@ fn bad_dockerfiles() {
     for (text, line, part) in BAD {
         let context = Context::new(text).file("a", "A");
         let output = drydock.build(&context).args(["-o", &to]).output();
+        let written = std::fs::remove_file(&dest).is_ok();
         let source = text.lines().nth(line - 1).unwrap();
         let stderr = &output.stderr;
         for (what, holds) in [
@@ -67,7 +68,7 @@ fn bad_dockerfiles() {
                 stderr.lines().any(|l| l.contains(">>>") || l.contains("^") || l.contains("━")),
             ),
             ("the part", stderr.contains(part)),
-            ("nothing written", !dest.exists()),
+            ("nothing written", !written),
         ] {
             if !holds {
                 wrong.push(format!("{text:?} lacks {what} ({part:?}):\n{stderr}"));
@@ -114,7 +115,7 @@ fn bad_command_lines() {
         (&["--build-context", "x=oci-layout:///no/such/place"], "/no/such/place"),
         (&["-f", "/no/such/file"], "/no/such/file"),
         (&["--no-such-flag"], "--no-such-flag"),
-        (&["--push"], "tag"),
+        (&["--push"], "name"),
     ] {
         let context = match args[0] {
             "--build-context" => Context::new("FROM x\n"),
@@ -129,7 +130,7 @@ fn bad_command_lines() {
     let output = drydock.build(&context).args(["-f", "-"]).stdin("").fails();
     assert!(!output.stderr.is_empty());
     let output = drydock.command("build").args(["-f", "-", "-"]).fails();
-    assert!(output.stderr.contains('-'), "{output}");
+    assert!(output.stderr.contains("standard input"), "{output}");
 }
 
 #[test]

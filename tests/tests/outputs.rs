@@ -159,9 +159,10 @@ fn several_outputs_of_one_build() {
 fn ids_and_metadata() {
     let drydock = Drydock::new();
     let (id, meta, dest) = (drydock.place("id"), drydock.place("meta"), drydock.place("x.tar"));
+    let context = plain();
     let build = || {
         drydock
-            .build(&plain())
+            .build(&context)
             .args(["-t", "app:7", "-o"])
             .arg(format!("type=oci,dest={}", dest.display()))
             .arg("--iidfile")
