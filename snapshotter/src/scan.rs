@@ -1,0 +1,191 @@
+//! Reading the directory of a step that has ended, and taking off what no snapshot keeps.
+//!
+//! Of extended attributes only `security.capability` stays (BuildKit puts nothing else into
+//! layers), so that the next step does not see what the layer does not have. What an overlay
+//! needs to be stacked again, the opaque mark, stays as well; its other bookkeeping refers to
+//! inodes of layers below and goes.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use oci::layer::{CAPABILITY_XATTR, TreePath, normalise_capability};
+use rayon::prelude::*;
+use sys::root::Context;
+use sys::walk::{DirEntry, FileKind, Stat};
+use sys::{root, walk, xattr};
+
+use crate::{Error, Kind, Result};
+
+/// Marks a directory that hides what lower layers have of it (overlayfs, kernel documentation
+/// `filesystems/overlayfs.rst`).
+pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
+
+/// With fewer directories than this, a level is read on this thread alone.
+const PARALLEL_FROM: usize = 4;
+
+/// Attributes that security modules own: they label what they find and refuse removal.
+const MODULE_LABELS: [&[u8]; 5] = [
+    b"security.selinux",
+    b"security.ima",
+    b"security.evm",
+    b"security.apparmor",
+    b"security.SMACK64",
+];
+
+/// One entry of the directory of a step.
+#[derive(Clone, Debug)]
+pub(crate) struct Scanned {
+    pub(crate) path: TreePath,
+    pub(crate) stat: Stat,
+    /// Of a symbolic link.
+    pub(crate) target: Option<Box<[u8]>>,
+    /// The file's capabilities, version 2.
+    pub(crate) capability: Option<Box<[u8]>>,
+    /// A directory that hides what is below it in lower layers.
+    pub(crate) opaque: bool,
+    /// Stands for a removed entry of lower layers.
+    pub(crate) whiteout: bool,
+}
+
+/// Reads everything below the open directory `root`, in the order of paths, and strips it.
+///
+/// # Errors
+/// If something can't be read, a name is too long, or an entry must not be in a snapshot.
+pub(crate) fn scan(root: &OwnedFd, kind: Kind) -> Result<Vec<Scanned>> {
+    strip_root(root)?;
+    let mut directories: HashMap<TreePath, Vec<Scanned>> = HashMap::new();
+    let mut level = vec![TreePath::root()];
+    let read = |dir: &TreePath| scan_dir(root, dir, kind);
+    while !level.is_empty() {
+        let read: Vec<Vec<Scanned>> = if level.len() < PARALLEL_FROM {
+            level.iter().map(read).collect::<Result<_>>()?
+        } else {
+            level.par_iter().map(read).collect::<Result<_>>()?
+        };
+        let inner = read.iter().flatten().filter(|s| s.stat.is_dir());
+        let next = inner.map(|s| s.path.clone()).collect();
+        directories.extend(std::mem::replace(&mut level, next).into_iter().zip(read));
+    }
+    Ok(in_order(directories))
+}
+
+/// The entries of all directories, depth first.
+fn in_order(mut directories: HashMap<TreePath, Vec<Scanned>>) -> Vec<Scanned> {
+    let mut all = Vec::with_capacity(directories.values().map(Vec::len).sum());
+    let mut pending: Vec<Scanned> = Vec::new();
+    let mut open = |dir: &TreePath, pending: &mut Vec<Scanned>| {
+        pending.extend(directories.remove(dir).unwrap_or_default().into_iter().rev());
+    };
+    open(&TreePath::root(), &mut pending);
+    while let Some(entry) = pending.pop() {
+        if entry.stat.is_dir() {
+            open(&entry.path, &mut pending);
+        }
+        all.push(entry);
+    }
+    all
+}
+
+fn scan_dir(root: &OwnedFd, dir: &TreePath, kind: Kind) -> Result<Vec<Scanned>> {
+    let what = "cannot read directory";
+    let fd = walk::open_below(root, dir.as_path()).context(what, dir.as_path())?;
+    let entries = walk::read_dir(&fd).context(what, dir.as_path())?;
+    entries.into_iter().map(|entry| scan_entry(&fd, dir, &entry, kind)).collect()
+}
+
+fn scan_entry(fd: &OwnedFd, dir: &TreePath, entry: &DirEntry, kind: Kind) -> Result<Scanned> {
+    let path = dir.child(entry.name.as_bytes())?;
+    let device = entry.stat.kind == FileKind::CharDevice && entry.stat.special == (0, 0);
+    if device && kind == Kind::Copy {
+        // The kernel refuses to make one on an overlay: both kinds keep the same things out.
+        let reason = "a character device 0:0 means a removed file in layers";
+        return Err(Error::Refused { path, reason });
+    }
+    let mut scanned = Scanned {
+        path,
+        stat: entry.stat,
+        target: None,
+        capability: None,
+        opaque: false,
+        whiteout: device,
+    };
+    if entry.stat.kind == FileKind::Symlink {
+        let target = root::readlink_at(fd, &entry.name)
+            .context("cannot read link", scanned.path.as_path())?;
+        scanned.target = Some(target.as_os_str().as_bytes().into());
+    }
+    strip(fd.as_fd(), &entry.name, kind, &mut scanned)?;
+    Ok(scanned)
+}
+
+/// Takes the attributes off one entry, and notes those that stay.
+fn strip(fd: BorrowedFd<'_>, name: &OsStr, kind: Kind, scanned: &mut Scanned) -> Result<()> {
+    let path = scanned.path.clone();
+    let path = path.as_path();
+    for attribute in xattr::list_at(fd, name).context("cannot list the attributes of", path)? {
+        let read =
+            || xattr::get_at(fd, name, &attribute).context("cannot read an attribute of", path);
+        match &attribute[..] {
+            a if a == CAPABILITY_XATTR && scanned.stat.kind == FileKind::File => {
+                let Some(value) = read()? else { continue };
+                // Inside a user namespace the kernel stores version 3 (capabilities(7)).
+                let Ok(normal) = normalise_capability(&value) else {
+                    let reason = "its file capabilities are malformed";
+                    return Err(Error::Refused { path: scanned.path.clone(), reason });
+                };
+                if *normal != *value {
+                    xattr::set_at(fd, name, &attribute, &normal)
+                        .context("cannot set the capabilities of", path)?;
+                }
+                scanned.capability = Some(normal);
+            }
+            a if a == OPAQUE.as_bytes()
+                && kind == Kind::Overlay
+                && read()?.as_deref() == Some(b"y") =>
+            {
+                scanned.opaque = true;
+            }
+            b"trusted.overlay.redirect" | b"trusted.overlay.metacopy" if kind == Kind::Overlay => {
+                let reason = "its content is in a layer below (overlay redirect or metacopy)";
+                return Err(Error::Refused { path: scanned.path.clone(), reason });
+            }
+            _ if is_module_label(&attribute) => {}
+            _ => xattr::remove_at(fd, name, &attribute)
+                .context("cannot remove an attribute of", path)?,
+        }
+    }
+    Ok(())
+}
+
+/// The root directory is in no layer: it gets the metadata that every root has.
+fn strip_root(fd: &OwnedFd) -> Result<()> {
+    let path = Path::new("/");
+    for attribute in xattr::list(fd).context("cannot list the attributes of", path)? {
+        if !is_module_label(&attribute) {
+            xattr::remove(fd, &attribute).context("cannot remove an attribute of", path)?;
+        }
+    }
+    reset_root(fd)
+}
+
+/// Mode 0755, and owned by the user that runs the builder.
+pub(crate) fn reset_root(fd: &OwnedFd) -> Result<()> {
+    let path = Path::new("/");
+    let stat = Stat::of_fd(fd).context("cannot look at", path)?;
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    if (stat.uid, stat.gid) != (uid.as_raw(), gid.as_raw()) {
+        rustix::fs::fchown(fd, Some(uid), Some(gid)).context("cannot change the owner of", path)?;
+    }
+    if stat.mode != 0o755 {
+        rustix::fs::fchmod(fd, rustix::fs::Mode::from_raw_mode(0o755))
+            .context("cannot change the mode of", path)?;
+    }
+    Ok(())
+}
+
+fn is_module_label(attribute: &[u8]) -> bool {
+    MODULE_LABELS.iter().any(|label| attribute.starts_with(label))
+}
