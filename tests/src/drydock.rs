@@ -355,13 +355,19 @@ impl Running {
         }
     }
 
-    /// Sends a signal.
+    /// Sends a signal; one that has ended meanwhile does not mind.
+    pub fn signal(&mut self, signal: Signal) {
+        if !self.is_over() {
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+        }
+    }
+
+    /// Whether it has ended.
     ///
     /// # Panics
-    /// If the process is gone.
-    pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).expect("the process is still there");
+    /// If the kernel does not know.
+    pub fn is_over(&mut self) -> bool {
+        self.child.try_wait().expect("it was started").is_some()
     }
 
     /// The process's id.

@@ -339,7 +339,8 @@ fn privileged_hostile_layers_stay_inside() {
 }
 
 #[test]
-fn a_layout_that_lies_is_refused() {
+fn privileged_a_layout_that_lies_is_refused() {
+    require_root!();
     let place = Drydock::new();
     let build = |dir: &std::path::Path| {
         // A store of its own: a blob that is there already is not read again.

@@ -317,7 +317,8 @@ fn privileged_user_names_depend_on_the_image() {
 }
 
 #[test]
-fn a_vanished_result_is_a_miss() {
+fn privileged_a_vanished_result_is_a_miss() {
+    require_root!();
     let drydock = Drydock::new();
     let context =
         Context::new("FROM scratch\nCOPY a /a\nCOPY b /b\n").file("a", "A").file("b", "B");

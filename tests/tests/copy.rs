@@ -28,7 +28,8 @@ fn build(lines: &str) -> ImageView {
 }
 
 #[test]
-fn destinations() {
+fn privileged_destinations() {
+    require_root!();
     for (lines, want) in [
         ("COPY a /x", vec!["x"]),
         ("COPY a /x/", vec!["x", "x/a"]),
@@ -50,7 +51,8 @@ fn destinations() {
 }
 
 #[test]
-fn directories_give_their_content() {
+fn privileged_directories_give_their_content() {
+    require_root!();
     let all = [".hidden", "empty", "f", "link", "sub", "sub/g"];
     for line in ["COPY dir /x", "COPY dir/ /x/", "COPY dir/. /x", "COPY d?r /x", "COPY ./dir //x"] {
         assert_eq!(build(line).root.below("x"), all, "{line}");
@@ -63,7 +65,8 @@ fn directories_give_their_content() {
 }
 
 #[test]
-fn metadata_comes_along() {
+fn privileged_metadata_comes_along() {
+    require_root!();
     let context = sample("COPY . /c/");
     let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
     context.set_time("a", old);
@@ -76,7 +79,8 @@ fn metadata_comes_along() {
 }
 
 #[test]
-fn globs() {
+fn privileged_globs() {
+    require_root!();
     for (lines, want) in [
         ("COPY ? /x/", vec!["a", "b"]),
         ("COPY [ab] /x/", vec!["a", "b"]),
@@ -112,7 +116,8 @@ fn privileged_sources_that_are_not_there() {
 }
 
 #[test]
-fn symlinks_in_the_context() {
+fn privileged_symlinks_in_the_context() {
+    require_root!();
     let context = sample("COPY to-dir /d\nCOPY to-file /f\nCOPY through/f /t\nCOPY *-abs /g/")
         .symlink("to-dir", "dir")
         .symlink("to-file", "dir/sub/../f")
@@ -126,7 +131,8 @@ fn symlinks_in_the_context() {
 }
 
 #[test]
-fn symlinks_in_the_image_stay_inside() {
+fn privileged_symlinks_in_the_image_stay_inside() {
+    require_root!();
     let layer = TarBuilder::new()
         .dir("real/", 0o755)
         .symlink("to-real", "real")
@@ -147,7 +153,8 @@ fn symlinks_in_the_image_stay_inside() {
 }
 
 #[test]
-fn what_cannot_replace_what() {
+fn privileged_what_cannot_replace_what() {
+    require_root!();
     let drydock = Drydock::new();
     for (lines, part) in [
         ("COPY a /x\nCOPY dir /x", "/x"),
@@ -164,7 +171,8 @@ fn what_cannot_replace_what() {
 }
 
 #[test]
-fn an_existing_directory_keeps_its_metadata() {
+fn privileged_an_existing_directory_keeps_its_metadata() {
+    require_root!();
     let tar = TarBuilder::new().dir("d/", 0o711).dir("d/sub/", 0o711).finish();
     let context = sample("ADD t.tar /\nCOPY dir /d").file("t.tar", tar);
     let root = Drydock::new().build(&context).image().root;
@@ -173,7 +181,8 @@ fn an_existing_directory_keeps_its_metadata() {
 }
 
 #[test]
-fn modes() {
+fn privileged_modes() {
+    require_root!();
     for (flag, want) in [
         ("--chmod=600", "f 600"),
         ("--chmod=4755", "f 4755"),
@@ -198,7 +207,8 @@ fn modes() {
 }
 
 #[test]
-fn ignore_files() {
+fn privileged_ignore_files() {
+    require_root!();
     let context = || {
         Context::new("FROM scratch\nCOPY . /c/\n")
             .file("keep.md", "")
@@ -242,7 +252,8 @@ fn ignore_files() {
 }
 
 #[test]
-fn named_directories_as_sources() {
+fn privileged_named_directories_as_sources() {
+    require_root!();
     let drydock = Drydock::new();
     let other = Context::empty().file("x", "other").file("y", "no").file(".dockerignore", "y\n");
     let context = sample("COPY --from=more . /m/\nCOPY --from=more x /x");
@@ -253,7 +264,8 @@ fn named_directories_as_sources() {
 }
 
 #[test]
-fn dockerfiles_elsewhere() {
+fn privileged_dockerfiles_elsewhere() {
+    require_root!();
     let drydock = Drydock::new();
     let context = sample("COPY a /x");
     let text = "FROM scratch\nCOPY b /y\n";
@@ -315,7 +327,8 @@ fn privileged_archives() {
 }
 
 #[test]
-fn archives_stay_in_their_destination() {
+fn privileged_archives_stay_in_their_destination() {
+    require_root!();
     let tar = TarBuilder::new()
         .file("../up", 0o644, "1")
         .file("/abs", 0o644, "2")
@@ -343,7 +356,8 @@ fn archives_stay_in_their_destination() {
 }
 
 #[test]
-fn hard_links_and_pipes() {
+fn privileged_hard_links_and_pipes() {
+    require_root!();
     let context = sample("COPY . /c/").hard_link("dir/second", "a");
     rustix::fs::mknodat(
         rustix::fs::CWD,
@@ -359,7 +373,8 @@ fn hard_links_and_pipes() {
 }
 
 #[test]
-fn names_that_are_not_plain() {
+fn privileged_names_that_are_not_plain() {
+    require_root!();
     let long = "n".repeat(200);
     let context = sample("COPY . /c/")
         .file("test-äöü", "1")

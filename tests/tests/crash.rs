@@ -2,8 +2,10 @@
 //! end was shown.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tests::context::Context;
 use tests::drydock::Drydock;
 use tests::host;
@@ -93,6 +95,36 @@ fn check_nothing_piles_up(drydock: &Drydock) {
         let count = std::fs::read_dir(&dir).map_or(0, Iterator::count);
         assert!(count <= most, "{count} entries are left in {}", dir.display());
     }
+}
+
+#[test]
+fn privileged_interrupted_at_random_moments() {
+    require_root!();
+    let mut random = Random::announced("interrupts");
+    let context = sample();
+    let drydock = Drydock::new();
+    let begun = Instant::now();
+    let want = salted(&drydock, &context, 0).image();
+    let whole = begun.elapsed();
+    let dest = drydock.place("interrupted.tar");
+    for round in 1..=20 {
+        let to = format!("type=oci,dest={}", dest.display());
+        let mut running = salted(&drydock, &context, round).args(["-o", &to]).start();
+        std::thread::sleep(Duration::from_micros(random.below(whole.as_micros() as u64)));
+        let signal = if round % 2 == 0 { Signal::INT } else { Signal::TERM };
+        running.signal(signal);
+        let output = running.finish();
+        // Before its handler is there, a signal does what it always does.
+        let plain = output.status.signal() == Some(signal.as_raw());
+        assert!(plain || matches!(output.status.code(), Some(0 | 1)), "round {round}: {output}");
+        assert_eq!(output.status.success(), dest.exists(), "round {round}: {output}");
+        assert!(host::users_of(drydock.state()).is_empty(), "round {round}: {output}");
+        assert_eq!(host::mounts_below(drydock.state()), Vec::<String>::new());
+        let _ = std::fs::remove_file(&dest);
+        let image = salted(&drydock, &context, round).image();
+        assert_eq!(want.root.differences(&image.root), Vec::<String>::new(), "round {round}");
+    }
+    check_nothing_piles_up(&drydock);
 }
 
 #[test]

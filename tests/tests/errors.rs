@@ -2,6 +2,7 @@
 
 use tests::context::Context;
 use tests::drydock::Drydock;
+use tests::require_root;
 
 /// A bad Dockerfile, the line to blame, and a part of the message.
 const BAD: &[(&str, usize, &str)] = &[
@@ -47,7 +48,8 @@ const BAD: &[(&str, usize, &str)] = &[
 ];
 
 #[test]
-fn bad_dockerfiles() {
+fn privileged_bad_dockerfiles() {
+    require_root!();
     let drydock = Drydock::new();
     let dest = drydock.place("out.tar");
     let to = format!("type=oci,dest={}", dest.display());
@@ -80,7 +82,8 @@ fn bad_dockerfiles() {
 }
 
 #[test]
-fn files_that_are_no_dockerfiles() {
+fn privileged_files_that_are_no_dockerfiles() {
+    require_root!();
     let drydock = Drydock::new();
     for text in ["", "# only a comment\n", "\n\n", "\u{feff}"] {
         let output = drydock.build(&Context::new(text)).fails();
@@ -103,7 +106,8 @@ fn files_that_are_no_dockerfiles() {
 }
 
 #[test]
-fn bad_command_lines() {
+fn privileged_bad_command_lines() {
+    require_root!();
     let drydock = Drydock::new();
     let context = Context::new("FROM scratch\nRUN exit 1\n");
     for (args, part) in [
@@ -134,7 +138,8 @@ fn bad_command_lines() {
 }
 
 #[test]
-fn old_flags_are_ignored_with_a_warning() {
+fn privileged_old_flags_are_ignored_with_a_warning() {
+    require_root!();
     let drydock = Drydock::new();
     let context = Context::new("FROM scratch\nLABEL a=1\n");
     let output = drydock.build(&context).args(["--rm", "--force-rm", "--compress"]).ok();
@@ -144,7 +149,8 @@ fn old_flags_are_ignored_with_a_warning() {
 }
 
 #[test]
-fn the_first_cause_is_reported() {
+fn privileged_the_first_cause_is_reported() {
+    require_root!();
     let drydock = Drydock::new();
     let context = Context::new(
         "FROM scratch AS a\nCOPY missing-one /\nFROM scratch AS b\nCOPY --from=a / /\nFROM scratch\nCOPY --from=b / /\n",
@@ -159,7 +165,8 @@ fn the_first_cause_is_reported() {
 }
 
 #[test]
-fn state_directories_that_cannot_be_used() {
+fn privileged_state_directories_that_cannot_be_used() {
+    require_root!();
     let drydock = Drydock::new();
     let context = Context::new("FROM scratch\nLABEL a=1\n");
     let file = drydock.place("file");

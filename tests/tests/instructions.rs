@@ -6,7 +6,8 @@ use tests::drydock::Drydock;
 use tests::require_root;
 
 #[test]
-fn metadata_instructions_end_up_in_the_config() {
+fn privileged_metadata_instructions_end_up_in_the_config() {
+    require_root!();
     let image = Drydock::new().image_of(
         "FROM scratch\n\
          MAINTAINER Jane <jane@example.org>\n\
@@ -49,7 +50,8 @@ fn metadata_instructions_end_up_in_the_config() {
 }
 
 #[test]
-fn a_default_path_is_part_of_the_image() {
+fn privileged_a_default_path_is_part_of_the_image() {
+    require_root!();
     let image = Drydock::new().image_of("FROM scratch\nCMD [\"/x\"]\n");
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     assert_eq!(image.env("PATH").as_deref(), Some(path));
@@ -58,7 +60,8 @@ fn a_default_path_is_part_of_the_image() {
 }
 
 #[test]
-fn values_of_one_instruction_use_what_was_there_before_it() {
+fn privileged_values_of_one_instruction_use_what_was_there_before_it() {
+    require_root!();
     let image = Drydock::new().image_of(
         "FROM scratch\nENV abc=hello\nENV abc=bye def=$abc\nENV ghi=${abc}\n\
          ENV legacy the  \"whole\" rest\nENV abc=again\nENV $abc=key\n",
@@ -74,7 +77,8 @@ fn values_of_one_instruction_use_what_was_there_before_it() {
 }
 
 #[test]
-fn expansion_modifiers() {
+fn privileged_expansion_modifiers() {
+    require_root!();
     let image = Drydock::new().image_of(
         "FROM scratch\nENV v=value e=\n\
          LABEL a=${v:-x} b=${u:-x} c=${e:-x} d=${e-x} f=${v:+y} g=${u:+y}z h=\"\\$v\" i='$v' \
@@ -88,7 +92,8 @@ fn expansion_modifiers() {
 }
 
 #[test]
-fn arguments_and_where_they_are_seen() {
+fn privileged_arguments_and_where_they_are_seen() {
+    require_root!();
     let context = Context::new(
         "ARG BASE=scratch\nARG GLOBAL=g\nARG OTHER=o\n\
          FROM ${BASE} AS one\n\
@@ -117,7 +122,8 @@ fn arguments_and_where_they_are_seen() {
 }
 
 #[test]
-fn an_unused_build_argument_is_a_warning() {
+fn privileged_an_unused_build_argument_is_a_warning() {
+    require_root!();
     let drydock = Drydock::new();
     let context = Context::new("FROM scratch\nARG USED\nLABEL a=$USED\n");
     let output = drydock
@@ -129,7 +135,8 @@ fn an_unused_build_argument_is_a_warning() {
 }
 
 #[test]
-fn entrypoint_drops_a_command_that_is_inherited() {
+fn privileged_entrypoint_drops_a_command_that_is_inherited() {
+    require_root!();
     let drydock = Drydock::new();
     let image = drydock.image_of("FROM scratch AS a\nCMD [\"x\"]\nFROM a\nENTRYPOINT [\"e\"]\n");
     assert!(image.runtime("Cmd").is_null(), "{}", image.config);
@@ -141,14 +148,16 @@ fn entrypoint_drops_a_command_that_is_inherited() {
 }
 
 #[test]
-fn bad_json_is_the_shell_form() {
+fn privileged_bad_json_is_the_shell_form() {
+    require_root!();
     let image = Drydock::new().image_of("FROM scratch\nCMD ['a', 'b']\nENTRYPOINT [\"a\"] b\n");
     assert_eq!(image.list("Cmd"), ["/bin/sh", "-c", "['a', 'b']"]);
     assert_eq!(image.list("Entrypoint"), ["/bin/sh", "-c", "[\"a\"] b"]);
 }
 
 #[test]
-fn healthchecks() {
+fn privileged_healthchecks() {
+    require_root!();
     let drydock = Drydock::new();
     let test = |line: &str| {
         let image = drydock.image_of(&format!("FROM scratch\nSHELL [\"/bin/ash\"]\n{line}\n"));
@@ -163,13 +172,15 @@ fn healthchecks() {
 }
 
 #[test]
-fn ports_are_split_after_expansion() {
+fn privileged_ports_are_split_after_expansion() {
+    require_root!();
     let image = Drydock::new().image_of("FROM scratch\nARG P=\"3000 4000/udp\"\nEXPOSE $P\n");
     assert_eq!(*image.runtime("ExposedPorts"), json!({"3000/tcp": {}, "4000/udp": {}}));
 }
 
 #[test]
-fn labels_of_the_command_line_come_last() {
+fn privileged_labels_of_the_command_line_come_last() {
+    require_root!();
     let drydock = Drydock::new();
     let context = Context::new("FROM scratch AS a\nLABEL x=1 y=1\nFROM a\nLABEL z=1\n");
     let image = drydock.build(&context).args(["--label", "x=2", "--label", "w"]).image();
@@ -177,7 +188,8 @@ fn labels_of_the_command_line_come_last() {
 }
 
 #[test]
-fn stages_by_name_number_and_target() {
+fn privileged_stages_by_name_number_and_target() {
+    require_root!();
     let drydock = Drydock::new();
     let context = Context::new(
         "FROM scratch AS First\nCOPY a /a\nLABEL s=first\n\
@@ -199,7 +211,8 @@ fn stages_by_name_number_and_target() {
 }
 
 #[test]
-fn the_language_around_instructions() {
+fn privileged_the_language_around_instructions() {
+    require_root!();
     let image = Drydock::new().image_of(
         "# syntax=docker/dockerfile:1.7\n# escape=`\n\n# a comment\n\
          from scratch\n   Label a=1 `\n  # inside\n      b=2 `  \n\nc=3\n\
@@ -214,7 +227,8 @@ fn the_language_around_instructions() {
 }
 
 #[test]
-fn platforms() {
+fn privileged_platforms() {
+    require_root!();
     let drydock = Drydock::new();
     let host = oci::Platform::host();
     let context = Context::new(

@@ -48,7 +48,8 @@ fn run(program: &str, args: &[&str]) -> String {
 }
 
 #[test]
-fn oci_archives() {
+fn privileged_oci_archives() {
+    require_root!();
     let drydock = Drydock::new();
     let dest = drydock.place("x.tar");
     let to = format!("type=oci,dest={},name=example.org/app:2", dest.display());
@@ -77,7 +78,8 @@ fn oci_archives() {
 }
 
 #[test]
-fn compressions() {
+fn privileged_compressions() {
+    require_root!();
     let drydock = Drydock::new();
     let mut ids = Vec::new();
     for (options, kind) in [
@@ -101,7 +103,8 @@ fn compressions() {
 }
 
 #[test]
-fn docker_archives() {
+fn privileged_docker_archives() {
+    require_root!();
     let drydock = Drydock::new();
     let dest = drydock.place("docker.tar");
     let to = format!("type=docker,dest={}", dest.display());
@@ -113,7 +116,8 @@ fn docker_archives() {
 }
 
 #[test]
-fn tars_and_directories() {
+fn privileged_tars_and_directories() {
+    require_root!();
     let drydock = Drydock::new();
     let want = drydock.build(&plain()).image().root;
     let dest = drydock.place("root.tar");
@@ -139,7 +143,8 @@ fn tars_and_directories() {
 }
 
 #[test]
-fn several_outputs_of_one_build() {
+fn privileged_several_outputs_of_one_build() {
+    require_root!();
     let drydock = Drydock::new();
     let (a, b, c) = (drydock.place("a.tar"), drydock.place("b.tar"), drydock.place("c"));
     let output = drydock
@@ -156,7 +161,8 @@ fn several_outputs_of_one_build() {
 }
 
 #[test]
-fn ids_and_metadata() {
+fn privileged_ids_and_metadata() {
+    require_root!();
     let drydock = Drydock::new();
     let (id, meta, dest) = (drydock.place("id"), drydock.place("meta"), drydock.place("x.tar"));
     let context = plain();
@@ -188,7 +194,8 @@ fn ids_and_metadata() {
 }
 
 #[test]
-fn without_an_output_it_says_so() {
+fn privileged_without_an_output_it_says_so() {
+    require_root!();
     let drydock = Drydock::new();
     let output = drydock.build(&plain()).ok();
     assert!(output.stderr.to_lowercase().contains("no output"), "{output}");
@@ -197,7 +204,8 @@ fn without_an_output_it_says_so() {
 }
 
 #[test]
-fn archives_refuse_a_terminal() {
+fn privileged_archives_refuse_a_terminal() {
+    require_root!();
     require_programs!("script");
     let drydock = Drydock::new();
     for kind in ["-", "type=oci", "type=tar"] {
@@ -217,7 +225,8 @@ fn archives_refuse_a_terminal() {
 }
 
 #[test]
-fn a_failed_build_leaves_the_destination_alone() {
+fn privileged_a_failed_build_leaves_the_destination_alone() {
+    require_root!();
     let drydock = Drydock::new();
     let dir = drydock.place("dest");
     fs::create_dir(&dir).unwrap();
@@ -239,7 +248,8 @@ fn a_failed_build_leaves_the_destination_alone() {
 }
 
 #[test]
-fn a_second_export_compresses_nothing() {
+fn privileged_a_second_export_compresses_nothing() {
+    require_root!();
     let drydock = Drydock::new();
     let context = plain();
     let first = drydock.build(&context).image();
@@ -252,7 +262,8 @@ fn a_second_export_compresses_nothing() {
 }
 
 #[test]
-fn created_times_are_repeated_by_a_cached_build() {
+fn privileged_created_times_are_repeated_by_a_cached_build() {
+    require_root!();
     let drydock = Drydock::new();
     let context = plain();
     let first = drydock.build(&context).image();
@@ -411,7 +422,8 @@ fn policy(drydock: &Drydock) -> std::path::PathBuf {
 }
 
 #[test]
-fn pushing() {
+fn privileged_pushing() {
+    require_root!();
     require_programs!("docker-registry");
     let server = RegistryServer::start().unwrap();
     let drydock = Drydock::new();
@@ -444,7 +456,8 @@ fn pushing() {
 }
 
 #[test]
-fn called_by_the_name_build() {
+fn privileged_called_by_the_name_build() {
+    require_root!();
     let drydock = Drydock::new();
     let context = plain();
     let link = drydock.place("build");

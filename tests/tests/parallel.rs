@@ -67,19 +67,18 @@ fn privileged_different_builds_do_not_hinder_each_other() {
 }
 
 #[test]
-fn privileged_a_shared_step_shows_its_whole_log_to_each() {
+fn privileged_a_step_that_runs_elsewhere_is_waited_for() {
     require_root!();
     let drydock = Drydock::new();
     let context = Context::new(
-        "FROM busybox\nRUN echo first-line; sleep 1.5; echo last-line; cat /proc/sys/kernel/random/uuid > /id\n",
+        "FROM busybox\nRUN echo it-began; sleep 1; cat /proc/sys/kernel/random/uuid > /id\n",
     );
     let mut first = drydock.build(&context).args(["-o", &to(&drydock, 1)]).start();
-    first.wait_for("first-line");
+    first.wait_for("it-began");
     let second = drydock.build(&context).args(["-o", &to(&drydock, 2)]).start();
-    let (first, second) = (first.finish(), second.finish());
-    for output in [&first, &second] {
+    for builder in [first, second] {
+        let output = builder.finish();
         assert!(output.status.success(), "{output}");
-        assert_eq!(output.step("RUN echo").log, ["first-line", "last-line"], "{output}");
     }
     let id = |n: usize| ImageView::archive(&drydock.place(&format!("{n}.tar"))).text("id");
     assert_eq!(id(1), id(2));
@@ -102,37 +101,36 @@ fn privileged_a_waiter_goes_on_when_the_owner_dies() {
 }
 
 #[test]
-fn privileged_an_interrupted_owner_finishes_what_others_wait_for() {
+fn privileged_an_interrupted_owner_does_not_take_waiters_along() {
     require_root!();
     let drydock = Drydock::new();
-    let context = Context::new(
-        "FROM busybox\nRUN echo it-began; sleep 1.5; cat /proc/sys/kernel/random/uuid > /id\n",
-    );
+    let context = Context::new("FROM busybox\nRUN echo it-began; sleep 1; echo it-ended > /x\n");
     let mut owner = drydock.build(&context).args(["-o", &to(&drydock, 1)]).start();
     owner.wait_for("it-began");
     let waiter = drydock.build(&context).args(["-o", &to(&drydock, 2)]).start();
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(300));
     owner.signal(Signal::INT);
     let output = owner.finish();
     assert_eq!(output.status.code(), Some(1), "{output}");
-    assert!(output.stderr.contains("for another build"), "{output}");
     let output = waiter.finish();
     assert!(output.status.success(), "{output}");
-    assert_eq!(output.step("RUN echo").log, ["it-began"], "it ran once: {output}");
+    assert_eq!(ImageView::archive(&drydock.place("2.tar")).text("x"), "it-ended\n");
 }
 
 #[test]
 fn privileged_pruning_beside_a_build() {
     require_root!();
-    let drydock = Drydock::new();
     let steps: String = (0..10).map(|n| format!("RUN echo {n} > /f{n}\n")).collect();
     let context = Context::new(&format!("FROM busybox\n{steps}"));
-    let build = drydock.build(&context).args(["-o", &to(&drydock, 1)]).start();
-    for _ in 0..10 {
-        drydock.command("prune").args(["-af"]).ok();
+    for _ in 0..5 {
+        let drydock = Drydock::new();
+        let mut build = drydock.build(&context).args(["-o", &to(&drydock, 1)]).start();
+        while !build.is_over() {
+            drydock.command("prune").args(["-af"]).ok();
+        }
+        let output = build.finish();
+        assert!(output.status.success(), "{output}");
+        let image = ImageView::archive(&drydock.place("1.tar"));
+        assert!((0..10).all(|n| image.root.has(&format!("f{n}"))));
     }
-    let output = build.finish();
-    assert!(output.status.success(), "{output}");
-    let image = ImageView::archive(&drydock.place("1.tar"));
-    assert!((0..10).all(|n| image.root.has(&format!("f{n}"))));
 }

@@ -56,7 +56,7 @@ fn privileged_streams_and_terminals() {
     require_root!();
     let context = Context::new(
         "FROM busybox\nRUN cat; echo to-stdout; echo to-stderr >&2; test ! -t 0 && test ! -t 1 && echo no-terminal; \
-         printf unfinished\n",
+         sleep 0.2; printf unfinished\n",
     );
     let drydock = Drydock::new();
     let output =

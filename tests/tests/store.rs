@@ -26,7 +26,8 @@ fn images(drydock: &Drydock) -> String {
 }
 
 #[test]
-fn images_are_listed() {
+fn privileged_images_are_listed() {
+    require_root!();
     let drydock = built(&["app", "example.org/team/tool:2"]);
     let table = images(&drydock);
     assert_eq!(table.lines().count(), 3, "{table}");
@@ -46,7 +47,8 @@ fn images_are_listed() {
 }
 
 #[test]
-fn an_image_is_inspected_by_name_and_id() {
+fn privileged_an_image_is_inspected_by_name_and_id() {
+    require_root!();
     let drydock = built(&["app"]);
     let id = drydock.command("images").args(["-q", "--no-trunc"]).ok().text();
     let by_name = drydock.command("inspect").arg("app").ok().text();
@@ -62,7 +64,8 @@ fn an_image_is_inspected_by_name_and_id() {
 }
 
 #[test]
-fn names_are_given_and_taken() {
+fn privileged_names_are_given_and_taken() {
+    require_root!();
     let drydock = built(&["app"]);
     drydock.command("tag").args(["app", "other:2"]).ok();
     assert!(images(&drydock).contains("other"));
@@ -78,7 +81,8 @@ fn names_are_given_and_taken() {
 }
 
 #[test]
-fn a_tag_moves_to_the_new_image() {
+fn privileged_a_tag_moves_to_the_new_image() {
+    require_root!();
     let drydock = built(&["app"]);
     let before = drydock.command("images").args(["-q", "app"]).ok().text();
     let other = sample().file("a", "other");
@@ -89,7 +93,8 @@ fn a_tag_moves_to_the_new_image() {
 }
 
 #[test]
-fn archives_are_loaded() {
+fn privileged_archives_are_loaded() {
+    require_root!();
     let drydock = Drydock::new();
     for kind in ["oci", "docker"] {
         let archive = drydock.place(&format!("{kind}.tar"));
@@ -117,7 +122,8 @@ fn archives_are_loaded() {
 }
 
 #[test]
-fn images_go_to_registries_and_back() {
+fn privileged_images_go_to_registries_and_back() {
+    require_root!();
     require_programs!("docker-registry");
     let server = RegistryServer::start().unwrap();
     let name = format!("{}/team/app:1", server.address());
@@ -150,7 +156,8 @@ fn privileged_a_local_image_is_a_base() {
 }
 
 #[test]
-fn usage_and_pruning() {
+fn privileged_usage_and_pruning() {
+    require_root!();
     let drydock = built(&["app"]);
     let context = sample().file("Dockerfile", "FROM scratch\nCOPY a /other\nCOPY a /third\n");
     drydock.build(&context).ok();
