@@ -394,3 +394,22 @@ fn privileged_an_archive_as_base() {
     assert_eq!(image.text("copy"), "x\n");
     assert_eq!(image.layers.len(), 3);
 }
+
+#[test]
+fn privileged_images_by_another_name() {
+    require_root!();
+    require_programs!("docker-registry");
+    let place = Place::new(Access::Open);
+    let drydock = Drydock::new();
+    let context = Context::new(
+        "ARG BASE=nothing\nFROM ${BASE}\nCOPY --from=alpine /etc/passwd /p\nRUN cat /p > /q\n",
+    );
+    let named = format!("alpine=docker-image://{}", place.name());
+    let image = drydock
+        .bare_build(&context)
+        .args(["--build-context", &named, "--build-arg", "BASE=alpine:latest"])
+        .image();
+    assert_eq!(image.text("q"), tests::base_image::PASSWD);
+    let pinned = format!("{}@{}", place.name(), BaseImage::get().descriptor().digest);
+    drydock.bare_build(&Context::new(&format!("FROM {pinned}\nLABEL a=1\n"))).ok();
+}

@@ -459,3 +459,62 @@ fn privileged_copy_replaces_files_of_lower_layers() {
     assert_eq!(image.text("d/f"), "new");
     assert_eq!(image.text("kept"), "old\n", "the other name of the old file is untouched");
 }
+
+#[test]
+fn privileged_contexts_of_every_shape() {
+    require_root!();
+    let drydock = Drydock::new();
+    let context = sample("COPY a /a");
+    let link = drydock.place("link");
+    std::os::unix::fs::symlink(context.path(), &link).unwrap();
+    let run = drydock.command("build").arg("--progress=plain").arg(&link);
+    assert_eq!(run.image().text("a"), "A");
+    let run = drydock.command("build").arg("--progress=plain").arg(".").cwd(context.path());
+    assert_eq!(run.image().text("a"), "A");
+    let output = drydock.command("build").arg(context.join("a")).fails();
+    assert!(output.stderr.contains("directory"), "{output}");
+    let looped = sample("COPY one /x").symlink("one", "two").symlink("two", "one");
+    let output = drydock.build(&looped).fails();
+    assert!(output.stderr.contains("one"), "{output}");
+    let whole = sample("COPY . /c").symlink("one", "two").symlink("two", "one");
+    assert_eq!(drydock.build(&whole).image().root.line("c/one"), "l 0:0 -> two");
+    let locked = sample("COPY . /c").mode("dir", 0o000).mode("a", 0o000);
+    let image = drydock.build(&locked).image();
+    assert!(image.root.line("c/a").starts_with("f 0 ") && image.root.has("c/dir/f"));
+    let socket = sample("COPY . /c");
+    let _listener = std::os::unix::net::UnixListener::bind(socket.join("socket")).unwrap();
+    assert!(drydock.build(&socket).image().root.has("c/a"));
+}
+
+#[test]
+fn privileged_a_context_that_changes_meanwhile() {
+    require_root!();
+    let drydock = Drydock::new();
+    let context = sample("COPY . /c");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut size = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                size = (size + 7919) % 100_000;
+                context.overwrite("b", vec![b'x'; size]);
+                context.write("dir/f", vec![b'y'; size]);
+            }
+        });
+        for _ in 0..10 {
+            // A file that does not hold still may fail a build; an image is never damaged.
+            let dest = drydock.place("changing.tar");
+            let run = drydock.build(&context).arg("-o");
+            let output = run.arg(format!("type=oci,dest={}", dest.display())).output();
+            assert!(matches!(output.status.code(), Some(0 | 1)), "{output}");
+            assert!(!output.stderr.contains("panicked"), "{output}");
+            if output.status.success() {
+                ImageView::archive(&dest);
+            }
+            let _ = std::fs::remove_file(&dest);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    context.write("b", "still");
+    assert_eq!(drydock.build(&context).image().text("c/b"), "still");
+}

@@ -466,3 +466,88 @@ fn privileged_called_by_the_name_build() {
     drydock.build(&context).called(&link).without_command().args(["-t", "app", "-o", &to]).ok();
     ImageView::archive(&dest);
 }
+
+#[test]
+fn privileged_loading_into_what_is_there() {
+    require_root!();
+    let drydock = Drydock::new();
+    let bin = drydock.place("bin");
+    fs::create_dir(&bin).unwrap();
+    let context = plain();
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let load = |args: &[&str]| drydock.build(&context).env("PATH", &path).args(args);
+    let output = drydock
+        .build(&context)
+        .env("PATH", bin.display().to_string())
+        .args(["-t", "app:1", "--load"])
+        .fails();
+    assert!(output.stderr.contains("docker") && output.stderr.contains("podman"), "{output}");
+
+    let taken = drydock.place("taken.tar");
+    let script = |program: &str, end: &str| {
+        let text =
+            format!("#!/bin/sh\ntest \"$1\" = load || exit 0\ncat > {}\n{end}\n", taken.display());
+        fs::write(bin.join(program), text).unwrap();
+        fs::set_permissions(bin.join(program), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    script("docker", "echo Loaded");
+    for args in [&["-t", "app:1", "--load"][..], &["-t", "app:1", "-o", "type=docker"]] {
+        load(args).ok();
+        let (image, tags) = ImageView::docker(&taken);
+        assert_eq!(tags, ["app:1"]);
+        assert_eq!(image.text("d/f"), "B");
+        fs::remove_file(&taken).unwrap();
+    }
+    script("docker", "echo no space left >&2; exit 3");
+    let output = load(&["-t", "app:1", "--load"]).fails();
+    assert!(output.stderr.contains("no space left"), "{output}");
+}
+
+#[test]
+fn privileged_a_directory_is_not_written_through_links() {
+    require_root!();
+    let drydock = Drydock::new();
+    let (out, victim) = (drydock.place("out"), drydock.place("victim"));
+    fs::create_dir(&out).unwrap();
+    fs::create_dir(&victim).unwrap();
+    fs::write(victim.join("f"), "precious").unwrap();
+    std::os::unix::fs::symlink(&victim, out.join("d")).unwrap();
+    std::os::unix::fs::symlink(victim.join("f"), out.join("a")).unwrap();
+    drydock.build(&plain()).arg("-o").arg(&out).ok();
+    assert_eq!(fs::read(victim.join("f")).unwrap(), b"precious");
+    assert_eq!(fs::read_dir(&victim).unwrap().count(), 1);
+    assert_eq!(fs::read(out.join("d/f")).unwrap(), b"B");
+    assert_eq!(fs::read(out.join("a")).unwrap(), b"A");
+}
+
+#[test]
+fn privileged_an_epoch_alone_sets_what_is_created() {
+    require_root!();
+    let drydock = Drydock::new();
+    let context = plain();
+    context.set_time("a", std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    let image = drydock.build(&context).env("SOURCE_DATE_EPOCH", "1600000000").image();
+    assert_eq!(image.config["created"], "2020-09-13T12:26:40Z");
+    assert_eq!(image.root.get("a").unwrap().seconds(), 1_700_000_000, "files are left alone");
+    let image = drydock.build(&context).image();
+    assert_ne!(image.config["created"], "2020-09-13T12:26:40Z");
+    let output = drydock.build(&context).env("SOURCE_DATE_EPOCH", "yesterday").fails();
+    assert!(output.stderr.contains("SOURCE_DATE_EPOCH"), "{output}");
+}
+
+#[test]
+fn privileged_outputs_inside_the_context() {
+    require_root!();
+    let drydock = Drydock::new();
+    let context = Context::new("FROM scratch\nCOPY . /c\n").file("a", "A");
+    for _ in 0..2 {
+        drydock.build(&context).cwd(context.path()).args(["-o", "type=oci,dest=out.tar"]).ok();
+        ImageView::archive(&context.join("out.tar"));
+    }
+    let image = drydock.build(&context).cwd(context.path()).args(["-o", "out"]).image();
+    assert!(image.root.has("c/out.tar") && context.join("out/c/a").is_file());
+    let relative =
+        drydock.bare_build(&context).cwd(drydock.place("")).args(["--root", "other-state"]);
+    relative.ok();
+    assert!(drydock.place("other-state/format").is_file());
+}
