@@ -208,6 +208,53 @@ fn a_later_arg_wins_at_run_time_and_env_in_the_config() {
 }
 
 #[test]
+fn a_process_gets_variables_in_the_order_in_which_they_were_last_set() {
+    let built = lowered(
+        "FROM scratch\nENV A=1 B=2 C=3\nENV A=4\nARG D=5\nARG B=6\nRUN x\nENV C=7\nRUN y\n",
+    );
+    let env = |run: &ExecOp| -> Vec<String> {
+        run.env.iter().skip(1).map(|(k, v)| format!("{k}={v}")).collect()
+    };
+    let runs = execs(&built);
+    assert_eq!(env(&runs[0]), ["C=3", "A=4", "D=5", "B=6"]);
+    assert_eq!(env(&runs[1]), ["A=4", "D=5", "B=6", "C=7"]);
+    assert_eq!(built.config.config.env[1..], ["A=4", "B=2", "C=7"]);
+}
+
+#[test]
+fn owners_of_copies_and_working_directories() {
+    for (user, workdir, chown) in [
+        ("", "", None),
+        ("app", "app", Some(("app", None))),
+        ("root", "0:0", Some(("0", None))),
+        ("root:root", "0:0", Some(("0", Some("0")))),
+        ("0:root", "0:0", Some(("0", Some("0")))),
+        ("5", "5:5", Some(("5", None))),
+        ("5:6", "5:6", Some(("5", Some("6")))),
+        ("5:staff", "5:staff", Some(("5", Some("staff")))),
+        ("app:6", "app:6", Some(("app", Some("6")))),
+        (":staff", ":staff", Some(("", Some("staff")))),
+        ("app:", "app:", Some(("app", None))),
+    ] {
+        let text =
+            format!("FROM busybox\nUSER \"{user}\"\nWORKDIR /w\nCOPY --chown=${{U:-{user}}} a b\n");
+        let built = lowered(&text);
+        let mkdirs = built.definition.vertices().iter().filter_map(|v| match &v.op {
+            Op::File(file) => file.actions.iter().find_map(|a| match a {
+                FileAction::Mkdir(mkdir) => Some(mkdir.user.clone()),
+                FileAction::Copy(_) => None,
+            }),
+            _ => None,
+        });
+        assert_eq!(mkdirs.collect::<Vec<_>>(), [workdir], "{user}");
+        let owner = copies(&built)[0].owner.clone();
+        let owner = owner.as_ref().map(|o| (o.user.as_str(), o.group.as_deref()));
+        assert_eq!(owner, chown, "{user}");
+        assert_eq!(built.config.config.user, user);
+    }
+}
+
+#[test]
 fn commands_and_shells() {
     let config = |text: &str| lowered(text).config.config;
     let c = config("FROM busybox\nENTRYPOINT [\"a\"]\n");

@@ -7,7 +7,7 @@ use graph::{
 };
 
 use super::base::Base;
-use super::metadata::join;
+use super::metadata::{join, known_id};
 use super::names;
 use super::plan::FromTarget;
 use super::stage::{StageLowering, Step, fail};
@@ -136,8 +136,8 @@ impl StageLowering<'_, '_> {
         if group.is_some_and(|g| g.contains(':')) || (user.is_empty() && group == Some("")) {
             return fail(word.span, format!("invalid owner {text:?} (expected user[:group])"));
         }
-        let group = group.filter(|g| !g.is_empty()).map(str::to_owned);
-        let owner = Owner { user: user.to_owned(), group };
+        let group = group.filter(|g| !g.is_empty()).map(|g| known_id(g).to_owned());
+        let owner = Owner { user: known_id(user).to_owned(), group };
         Ok((Some(text), Some(owner)))
     }
 

@@ -25,18 +25,35 @@ pub(super) const DEFAULT_PATH: &str =
 pub(super) struct Environment {
     list: Vec<(String, String)>,
     index: HashMap<String, usize>,
+    /// When each was last set, as counted by `sets`.
+    last: Vec<usize>,
+    /// How often a variable was set.
+    sets: usize,
 }
 
 impl Environment {
     /// Sets a variable; one that is there keeps its place.
     pub(super) fn set(&mut self, name: &str, value: String) {
+        self.sets += 1;
         match self.index.get(name) {
-            Some(at) => self.list[*at].1 = value,
+            Some(at) => {
+                self.list[*at].1 = value;
+                self.last[*at] = self.sets;
+            }
             None => {
                 self.index.insert(name.to_owned(), self.list.len());
                 self.list.push((name.to_owned(), value));
+                self.last.push(self.sets);
             }
         }
+    }
+
+    /// The variables in the order in which they were last set: that in which a process gets them
+    /// (BuildKit; the config of an image has them in the order of [`Self::list`]).
+    pub(super) fn by_last_set(&self) -> Vec<(String, String)> {
+        let mut order: Vec<usize> = (0..self.list.len()).collect();
+        order.sort_by_key(|at| self.last[*at]);
+        order.into_iter().map(|at| self.list[at].clone()).collect()
     }
 
     pub(super) fn list(&self) -> &[(String, String)] {

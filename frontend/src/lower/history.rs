@@ -78,12 +78,19 @@ fn quote(text: &str) -> String {
             '\t' => out.push_str("\\t"),
             '\u{b}' => out.push_str("\\v"),
             c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
+            c if is_print(c) => out.push(c),
+            c if u32::from(c) <= 0xffff => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push_str(&format!("\\U{:08x}", u32::from(c))),
         }
     }
     out.push('"');
     out
+}
+
+/// Whether Go's `strconv.IsPrint` holds: a letter, mark, number, symbol, or the plain space.
+fn is_print(c: char) -> bool {
+    // Rust has the same notion, only that it escapes a mark at the beginning of a string.
+    !format!("a{c}").escape_debug().skip(1).eq(c.escape_unicode())
 }
 
 #[cfg(test)]
@@ -95,5 +102,15 @@ mod tests {
         let list = ["sh".to_owned(), "a\"b\\\n\u{1}é".to_owned()];
         assert_eq!(quoted(&list), r#"["sh" "a\"b\\\n\x01é"]"#);
         assert_eq!(plain(&list[..1]), "[sh]");
+        for (text, shown) in [
+            ("\u{7f}\u{85}", r"\x7f\u0085"),
+            ("한 글", "한 글"),
+            ("e\u{301}", "e\u{301}"),
+            ("\u{301}", "\u{301}"),
+            ("\u{a0}\u{200b}\u{2028}\u{3000}", r"\u00a0\u200b\u2028\u3000"),
+            ("😀\u{e000}\u{f0000}", r"😀\ue000\U000f0000"),
+        ] {
+            assert_eq!(quote(text), format!("\"{shown}\""), "{text:?}");
+        }
     }
 }

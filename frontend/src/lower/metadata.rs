@@ -25,6 +25,24 @@ pub(super) fn join(dir: &str, path: &str) -> String {
     graph::pattern::clean(&format!("{dir}/{path}"))
 }
 
+/// The number of a user or group whose name needs no look-up: BuildKit never looks for root's.
+pub(super) fn known_id(name: &str) -> &str {
+    if name == "root" { "0" } else { name }
+}
+
+/// The owner of what WORKDIR creates, from USER's value. The number of a user alone is that of
+/// the group too, as for `--chown` (BuildKit); RUN takes the group from `/etc/passwd` instead.
+fn owner(user: &str) -> String {
+    match user.split_once(':') {
+        Some((user, group)) => format!("{}:{}", known_id(user), known_id(group)),
+        None => {
+            let id = known_id(user);
+            let number = !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit());
+            if number { format!("{id}:{id}") } else { id.to_owned() }
+        }
+    }
+}
+
 impl StageLowering<'_, '_> {
     pub(super) fn metadata(&mut self, instruction: &Instruction) -> Step<()> {
         match &instruction.kind {
@@ -175,7 +193,7 @@ impl StageLowering<'_, '_> {
         let shown = names::shown(instruction, &self.lexer, &self.state.env);
         let name = self.names.next(&shown, self.trigger != 0);
         let meta = self.meta(name, instruction.line_span);
-        let mkdir = MkdirAction { path, mode: 0o755, user: self.state.config.user.clone() };
+        let mkdir = MkdirAction { path, mode: 0o755, user: owner(&self.state.config.user) };
         let root = self.state.root.map(|_| 0);
         let op = Op::File(FileOp { root, actions: vec![FileAction::Mkdir(mkdir)] });
         self.step(op, self.state.root.into_iter().collect(), meta, text);

@@ -42,7 +42,7 @@ impl StageLowering<'_, '_> {
         let op = ExecOp {
             root: self.state.root.map(|_| 0),
             args: program.args,
-            env: env.list().to_vec(),
+            env: env.by_last_set(),
             proxy_env: proxy,
             cwd: self.state.config.working_dir.clone(),
             user: self.state.config.user.clone(),
