@@ -14,6 +14,7 @@ pub mod layout;
 pub mod manifest;
 pub mod platform;
 pub mod reference;
+mod text;
 pub mod time;
 
 pub use config::{History, ImageConfig, RuntimeConfig};
