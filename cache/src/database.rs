@@ -28,6 +28,9 @@ const OPEN_PAUSE: Duration = Duration::from_millis(1);
 /// Each writing open leaves one table; from this many on they are merged.
 const MAX_TABLES: u64 = 16;
 
+/// Disk space that is reserved for a log or manifest at a time, in bytes.
+const PREALLOCATED: u64 = 64 << 10;
+
 /// How long to wait for another writer before leaving the work to a later build.
 const WRITER_WAIT: Duration = Duration::from_secs(2);
 
@@ -56,6 +59,19 @@ pub(crate) enum Change {
     Put([u8; 33], Vec<u8>),
     /// Removes a value, if it still is the one given.
     Delete([u8; 33], Vec<u8>),
+}
+
+/// The only writer of the database, of all processes.
+pub(crate) struct Writer<'a> {
+    database: &'a Database,
+    _lock: FileLock,
+}
+
+impl Writer<'_> {
+    /// Applies `changes` as one synced batch.
+    pub(crate) fn apply(&self, changes: &[Change]) -> Result<(), CacheError> {
+        self.database.apply(changes)
+    }
 }
 
 impl Database {
@@ -119,35 +135,50 @@ impl Database {
     }
 
     fn open_view(&self) -> Option<Arc<DB>> {
-        let mut failure = None;
+        let open = || {
+            let mut options = options();
+            options.set_max_open_files(-1);
+            DB::open_for_read_only(&options, &self.path, false)
+        };
         for attempt in 0..OPEN_TRIES {
             if attempt > 0 {
                 std::thread::sleep(OPEN_PAUSE);
             }
-            if !self.path.join("CURRENT").exists() {
-                return None;
-            }
-            let mut options = options();
-            options.set_max_open_files(-1);
-            match DB::open_for_read_only(&options, &self.path, false) {
-                Ok(database) => return Some(Arc::new(database)),
-                Err(e) => failure = Some(e),
+            let before = self.current()?;
+            let opened = open();
+            // Every writing open starts with a new manifest. Its rows of the log before are in a
+            // table that this view may not know, and the log was removed: it would lack them.
+            if self.current().as_ref() == Some(&before)
+                && let Ok(database) = opened
+            {
+                return Some(Arc::new(database));
             }
         }
-        // Whether it is damaged is for the writing open to say: it has no writer beside it.
-        if let Some(e) = failure {
-            self.warnings.add(format!("cannot open the build records, steps run again: {e}"));
+        // Once more with no writer beside it.
+        let _no_writer = FileLock::acquire_within(&self.lock, Mode::Shared, WRITER_WAIT);
+        match open() {
+            Ok(database) => Some(Arc::new(database)),
+            Err(e) => {
+                // Whether it is damaged is for the writing open to say.
+                self.warnings.add(format!("cannot open the build records, steps run again: {e}"));
+                None
+            }
         }
-        None
     }
 
-    /// Applies `changes` as one synced batch. False if another process kept the database for so
-    /// long that it is better tried again later.
-    pub(crate) fn apply(&self, changes: &[Change]) -> Result<bool, CacheError> {
-        let wait = WRITER_WAIT;
-        let Some(_writer) = FileLock::acquire_within(&self.lock, Mode::Exclusive, wait)? else {
-            return Ok(false);
-        };
+    /// The name of the current manifest; none where there is no database.
+    fn current(&self) -> Option<Vec<u8>> {
+        fs::read(self.path.join("CURRENT")).ok()
+    }
+
+    /// The right to write. None if another process has it for so long that it is better tried
+    /// again later.
+    pub(crate) fn writer(&self) -> Result<Option<Writer<'_>>, CacheError> {
+        let lock = FileLock::acquire_within(&self.lock, Mode::Exclusive, WRITER_WAIT)?;
+        Ok(lock.map(|lock| Writer { database: self, _lock: lock }))
+    }
+
+    fn apply(&self, changes: &[Change]) -> Result<(), CacheError> {
         let database = self.open_writer()?;
         let mut batch = WriteBatch::default();
         for change in changes {
@@ -169,8 +200,7 @@ impl Database {
         if tables.and_then(|n| n.parse().ok()).is_some_and(|n: u64| n >= MAX_TABLES) {
             database.compact_range::<&[u8], &[u8]>(None, None);
         }
-        self.bump()?;
-        Ok(true)
+        self.bump()
     }
 
     /// Opens for writing; a database that cannot be opened because it is damaged is moved aside.
@@ -248,6 +278,9 @@ fn options() -> Options {
     options.set_info_logger(rocksdb::InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
     options.set_keep_log_file_num(1);
     options.set_write_buffer_size(4 << 20);
+    // Else every open for writing reserves megabytes, which an almost full disk does not have.
+    options.set_max_total_wal_size(PREALLOCATED);
+    options.set_manifest_preallocation_size(PREALLOCATED as usize);
     options.set_max_file_opening_threads(1);
     options.set_skip_stats_update_on_db_open(true);
     options.set_stats_dump_period_sec(0);

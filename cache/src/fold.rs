@@ -13,29 +13,40 @@ const BATCH: usize = 4096;
 ///
 /// The bytes are read first, then synced for, then written as durable: whatever a value tells of
 /// was written before the value, so it is on the disk when the database says so.
+///
+/// Only the writer reads what it folds: a value that was read before another process folded a
+/// newer one of the same name would replace that one.
 pub(crate) fn fold(store: &Store) -> Result<bool, CacheError> {
+    if store.journal.list(1)?.is_empty() {
+        return Ok(true);
+    }
+    let Some(writer) = store.database.writer()? else { return Ok(false) };
     loop {
         let names = store.journal.list(BATCH)?;
-        if names.is_empty() {
-            return Ok(true);
-        }
         let full = names.len() == BATCH;
+        let mut unread = false;
         let mut read: Vec<(Name, Vec<u8>)> = Vec::with_capacity(names.len());
         for name in names {
-            if let Some(bytes) = store.journal.read(&name)? {
-                read.push((name, bytes));
+            match store.journal.read(&name) {
+                Ok(bytes) => read.extend(bytes.map(|bytes| (name, bytes))),
+                // It must not keep the others from being folded.
+                Err(e) => {
+                    unread = true;
+                    store.warnings.add(format!("a build record is not used: {e}"));
+                }
             }
+        }
+        if read.is_empty() {
+            return Ok(!unread);
         }
         if read.iter().any(|(_, bytes)| needs_sync(store, bytes)) {
             store.syncer.sync_for_fold()?;
         }
-        if !store.database.apply(&changes(store, &read))? {
-            return Ok(false);
-        }
+        writer.apply(&changes(store, &read))?;
         store.syncer.counted(1);
         store.journal.remove(&read)?;
         if !full {
-            return Ok(true);
+            return Ok(!unread);
         }
     }
 }
@@ -74,7 +85,10 @@ pub(crate) fn sweep(store: &Store, keep: &dyn Fn(&str) -> bool) -> Result<usize,
         }
     });
     let count = changes.len();
-    if count > 0 && store.database.apply(&changes)? {
+    if count > 0
+        && let Some(writer) = store.database.writer()?
+    {
+        writer.apply(&changes)?;
         store.syncer.counted(1);
         return Ok(count);
     }

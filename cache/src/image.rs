@@ -113,8 +113,27 @@ impl ImageStore {
         let Some(reference) = &image.reference else {
             return Err(CacheError::Identity(String::new()));
         };
-        let path = self.dir.join(name_file(reference));
         let _held = FileLock::acquire(&self.lock, Mode::Exclusive)?;
+        self.replace(reference, image)
+    }
+
+    /// Gives an image that was found here another name, unless it was removed meanwhile. Whether
+    /// it was still there.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn tag(&self, image: &StoredImage, reference: &str) -> Result<bool, CacheError> {
+        let _held = FileLock::acquire(&self.lock, Mode::Exclusive)?;
+        if !self.load_all()?.iter().any(|(_, there)| there.id() == image.id()) {
+            return Ok(false);
+        }
+        let named = StoredImage { reference: Some(reference.to_owned()), ..image.clone() };
+        self.replace(reference, &named).map(|()| true)
+    }
+
+    /// Under the lock: stores `image` as `reference`.
+    fn replace(&self, reference: &str, image: &StoredImage) -> Result<(), CacheError> {
+        let path = self.dir.join(name_file(reference));
         let before = self.load(&path)?;
         if before.as_ref().is_some_and(|b| same(b, image)) {
             return Ok(());
@@ -174,6 +193,18 @@ impl ImageStore {
         Ok(names)
     }
 
+    /// Removes what is stored of an image that has no name. False if it has one (again).
+    pub(crate) fn forget(&self, id: &Digest) -> Result<bool, CacheError> {
+        let _held = FileLock::acquire(&self.lock, Mode::Exclusive)?;
+        let mut files = self.load_all()?;
+        files.retain(|(_, image)| image.id() == *id);
+        if files.iter().any(|(_, image)| image.reference.is_some()) {
+            return Ok(false);
+        }
+        files.iter().try_for_each(|(path, _)| remove_file(path))?;
+        Ok(true)
+    }
+
     /// Every name and every image without one, in the order of the names, those without last.
     ///
     /// # Errors
@@ -219,8 +250,9 @@ impl ImageStore {
     fn write(&self, path: &Path, image: &StoredImage) -> Result<(), CacheError> {
         let encode = |source| CacheError::Encode { object: "an image", source };
         let bytes = serde_json::to_vec_pretty(image).map_err(encode)?;
-        // What it names first, then the name.
-        self.store.syncer.sync()?;
+        // What it names first, then the name. Also what other processes have just written: its
+        // steps may be theirs.
+        self.store.syncer.sync_always()?;
         self.store.syncer.counted(2);
         durable::write_file(path, &bytes, Durability::Now)
     }

@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::durable;
@@ -60,6 +61,8 @@ struct Inner {
     gc_lock: PathBuf,
     file: File,
     counts: Mutex<HashMap<(Holding, String), usize>>,
+    /// The last line may have no end: the disk was full.
+    torn: AtomicBool,
 }
 
 impl Lease {
@@ -81,8 +84,8 @@ impl Lease {
                 continue;
             }
             let gc_lock = gc_lock.to_owned();
-            let counts = Mutex::default();
-            return Ok(Self { inner: Arc::new(Inner { name, path, gc_lock, file, counts }) });
+            let (counts, torn) = (Mutex::default(), AtomicBool::new(false));
+            return Ok(Self { inner: Arc::new(Inner { name, path, gc_lock, file, counts, torn }) });
         }
         Err(io::Error::from(io::ErrorKind::AlreadyExists)).at("create a lease in", dir)
     }
@@ -144,8 +147,11 @@ impl Inner {
     }
 
     fn append(&self, sign: char, (kind, id): &(Holding, String)) -> Result<(), CacheError> {
-        let line = format!("{sign}{} {id}\n", kind.word());
-        (&self.file).write_all(line.as_bytes()).at("write", &self.path)
+        let end = if self.torn.load(Ordering::SeqCst) { "\n" } else { "" };
+        let line = format!("{end}{sign}{} {id}\n", kind.word());
+        let written = (&self.file).write_all(line.as_bytes());
+        self.torn.store(written.is_err(), Ordering::SeqCst);
+        written.at("write", &self.path)
     }
 }
 
@@ -321,6 +327,16 @@ mod tests {
         assert!(lease.hold(Holding::Blob, "a\nb").is_err());
         drop(lease);
         assert_eq!(fs::read_dir(&leases).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn half_a_line_does_not_spoil_the_next() {
+        let (_dir, leases, lock) = dirs();
+        let lease = Lease::create(&leases, &lock).unwrap();
+        (&lease.inner.file).write_all(b"+snapshot half").unwrap();
+        lease.inner.torn.store(true, Ordering::SeqCst);
+        let _held = lease.hold(Holding::Snapshot, "s1").unwrap();
+        assert!(live(&leases).unwrap().contains(&(Holding::Snapshot, "s1".to_owned())));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! An open state directory.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::fold;
 use crate::format::{self, Dialect};
 use crate::image::ImageStore;
 use crate::journal::{Journal, Name};
-use crate::lease::{self, DeadLease, Lease};
+use crate::lease::{self, DeadLease, Holding, Lease};
 use crate::lock::{FileLock, Mode};
 use crate::record;
 use crate::store::Store;
@@ -145,6 +146,17 @@ impl State {
     /// is found again next time.
     pub fn take_dead_leases(&self) -> Vec<DeadLease> {
         std::mem::take(&mut *self.dead.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What running processes hold of one kind, by their leases. Something that is in progress
+    /// is leased before it is there: what was listed before this call and is not in its answer
+    /// belongs to nobody any more.
+    ///
+    /// # Errors
+    /// If the leases cannot be read.
+    pub fn held(&self, kind: Holding) -> Result<BTreeSet<String>, CacheError> {
+        let all = lease::live(&self.root.join("leases"))?;
+        Ok(all.into_iter().filter(|(k, _)| *k == kind).map(|(_, id)| id).collect())
     }
 
     /// The blobs.
@@ -287,7 +299,7 @@ impl State {
 impl RecordStore for State {
     fn get(&self, key: &ActionKey, not_before: Timestamp) -> Result<Option<Record>, StoreError> {
         let record = self.store.get(&Name::Record(*key)).and_then(|b| record::decode(&b));
-        Ok(record.filter(|r| r.key == *key && r.started >= not_before))
+        Ok(record.filter(|r| r.key == *key && is_fresh(r.started, not_before)))
     }
 
     fn claim(&self, key: &ActionKey) -> Result<Option<Box<dyn Claim>>, StoreError> {
@@ -330,6 +342,12 @@ impl RecordStore for State {
         self.store.put(&name, payload.as_bytes()).map_err(failed)?;
         Ok(payload.to_owned())
     }
+}
+
+/// Whether a step that started then is acceptable. Where freshness is asked for, one from the
+/// future is not: the clock was wrong at the time.
+fn is_fresh(started: Timestamp, not_before: Timestamp) -> bool {
+    not_before == Timestamp::EPOCH || (not_before..=Timestamp::now()).contains(&started)
 }
 
 fn fact_name(domain: &str, key: &[u8]) -> Name {

@@ -1,6 +1,8 @@
 //! Carrying a plan out.
 
-use oci::Timestamp;
+use std::collections::BTreeSet;
+
+use oci::{Digest, Timestamp};
 
 use super::plan::{self, Request};
 use super::usage::{self, Usage};
@@ -41,7 +43,7 @@ pub struct Report {
     /// What went, in order.
     pub removed: Vec<Item>,
     /// Images without a name that went.
-    pub images: Vec<oci::Digest>,
+    pub images: Vec<Digest>,
     /// Bytes that were freed.
     pub freed: u64,
     /// Records that led nowhere.
@@ -56,7 +58,9 @@ impl State {
     pub fn usage(&self, collector: &mut dyn Collector) -> Result<Usage, CacheError> {
         let _no_collection = FileLock::acquire(&self.lock_path("gc"), Mode::Shared)?;
         let items = self.items(collector)?;
-        Ok(usage::usage(&items, &self.pins(&Request::default())?.0))
+        let leases = self.leased()?;
+        let garbage = self.nameless(&Request::default())?;
+        Ok(usage::usage(&items, &Pins { images: self.named(&garbage)?, leases }))
     }
 
     /// Removes what `request` asks for and nobody needs.
@@ -73,11 +77,14 @@ impl State {
         let failure = {
             let _nobody_leases = FileLock::acquire(&self.lock_path("gc"), Mode::Exclusive)?;
             let items = self.items(collector)?;
-            let (pins, dangling) = self.pins(request)?;
-            for image in dangling {
-                self.images().remove(&image)?;
-                report.images.push(image);
+            // Leases before images: who stores an image lets go of its parts afterwards.
+            let leases = self.leased()?;
+            for image in self.nameless(request)? {
+                if self.images().forget(&image)? {
+                    report.images.push(image);
+                }
             }
+            let pins = Pins { images: self.named(&[])?, leases };
             let mut failure = None;
             for item in plan::plan(&items, &pins, request).victims {
                 if let Err(e) = self.remove_item(&item, collector) {
@@ -93,15 +100,23 @@ impl State {
         failure.map_or(Ok(report), Err)
     }
 
-    /// After a collection: records that lead nowhere, trash, and what killed processes left.
+    /// After a collection: trash, records that lead nowhere, and what killed processes left.
     fn clean_up(&self, collector: &dyn Collector) -> Result<usize, CacheError> {
-        let records = if fold::fold(self.store())? {
-            fold::sweep(self.store(), &|payload| collector.is_usable(payload))?
-        } else {
+        // First of all: on a full disk nothing else works before.
+        self.empty_trash();
+        let records = self.sweep_records(collector).unwrap_or_else(|e| {
+            self.store().warnings.add(format!("the build records stay unsorted: {e}"));
             0
-        };
+        });
         self.sweep()?;
         Ok(records)
+    }
+
+    fn sweep_records(&self, collector: &dyn Collector) -> Result<usize, CacheError> {
+        if !fold::fold(self.store())? {
+            return Ok(0);
+        }
+        fold::sweep(self.store(), &|payload| collector.is_usable(payload))
     }
 
     fn remove_item(&self, item: &Item, collector: &mut dyn Collector) -> Result<(), CacheError> {
@@ -134,38 +149,51 @@ impl State {
         Ok(items)
     }
 
-    /// What must stay, and the images that may go: those that lost their name, and what was
-    /// remembered of images that have none.
-    fn pins(&self, request: &Request) -> Result<(Pins, Vec<oci::Digest>), CacheError> {
-        let mut pins = Pins::default();
-        let mut dangling = Vec::new();
+    /// The images that may go: those that lost their name, and what was remembered of images that
+    /// have none.
+    fn nameless(&self, request: &Request) -> Result<Vec<Digest>, CacheError> {
         let images = self.images().list()?;
         let remembered = self.images().remembered()?;
         let has_name = |id| images.iter().any(|i| i.id() == id && i.reference.is_some());
         let of_kind = request.kinds.is_empty() || request.kinds.contains(&Kind::Image);
+        let mut nameless = Vec::new();
         for image in images.iter().chain(&remembered) {
             let old = request.unused_since.is_none_or(|since| image.stored < since);
             // A base that was pulled by its digest has no name, and is not garbage for that.
             let pulled = remembered.iter().any(|r| r.id() == image.id());
-            if !has_name(image.id()) && old && of_kind && (request.all || !pulled) {
-                if !dangling.contains(&image.id()) {
-                    dangling.push(image.id());
-                }
-                continue;
+            let may_go = old && of_kind && (request.all || !pulled);
+            if may_go && !has_name(image.id()) && !nameless.contains(&image.id()) {
+                nameless.push(image.id());
             }
-            pins.images.extend(image.blobs().map(ItemId::Blob));
-            pins.images.extend(image.snapshots().map(|s| ItemId::Snapshot(s.to_owned())));
         }
+        Ok(nameless)
+    }
+
+    /// What the images need, but for those in `except`.
+    fn named(&self, except: &[Digest]) -> Result<BTreeSet<ItemId>, CacheError> {
+        let mut pins = BTreeSet::new();
+        for image in self.images().list()?.into_iter().chain(self.images().remembered()?) {
+            if !except.contains(&image.id()) {
+                pins.extend(image.blobs().map(ItemId::Blob));
+                pins.extend(image.snapshots().map(|s| ItemId::Snapshot(s.to_owned())));
+            }
+        }
+        Ok(pins)
+    }
+
+    /// What running processes hold.
+    fn leased(&self) -> Result<BTreeSet<ItemId>, CacheError> {
+        let mut pins = BTreeSet::new();
         for (kind, id) in lease::live(&self.root().join("leases"))? {
             match kind {
                 Holding::Snapshot | Holding::InProgress => {
-                    pins.leases.insert(ItemId::Snapshot(id));
+                    pins.insert(ItemId::Snapshot(id));
                 }
-                Holding::Blob => pins.leases.extend(id.parse().map(ItemId::Blob)),
+                Holding::Blob => pins.extend(id.parse().map(ItemId::Blob)),
                 Holding::Cgroup => {}
             }
         }
-        Ok((pins, dangling))
+        Ok(pins)
     }
 }
 
