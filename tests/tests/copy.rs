@@ -97,6 +97,15 @@ fn privileged_globs() {
 }
 
 #[test]
+fn privileged_a_wildcard_onto_one_name() {
+    require_root!();
+    // BuildKit takes each match onto the same name, and the last one stays.
+    let context = sample("COPY [ab] /x\nCOPY *nothing [ab] /y");
+    let image = Drydock::new().build(&context).image();
+    assert_eq!((image.text("x").as_str(), image.text("y").as_str()), ("B", "B"));
+}
+
+#[test]
 fn privileged_sources_that_are_not_there() {
     require_root!();
     let drydock = Drydock::new();

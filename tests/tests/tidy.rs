@@ -74,11 +74,26 @@ impl Source {
         self.path.split('/').next().unwrap_or_default()
     }
 
+    /// Whether the file is a module that its parent declares for tests alone.
+    fn only_for_tests(&self) -> bool {
+        let path = root().join(&self.path);
+        let (Some(name), Some(dir)) = (path.file_stem().and_then(|n| n.to_str()), path.parent())
+        else {
+            return false;
+        };
+        let mut parents = vec![dir.join("lib.rs"), dir.join("mod.rs"), dir.join("main.rs")];
+        parents.push(dir.with_extension("rs"));
+        parents.iter().filter_map(|p| fs::read_to_string(p).ok()).any(|text| {
+            let module = format!("mod {name};");
+            let lines: Vec<&str> = text.lines().map(str::trim).collect();
+            lines.windows(2).any(|w| w[0] == "#[cfg(test)]" && w[1].ends_with(&module))
+        })
+    }
+
     /// The code without modules that are compiled for tests alone; empty for a file of tests.
     fn shipped(&self) -> String {
         let part = self.path.split('/').nth(1);
-        if part != Some("src") || self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
-        {
+        if part != Some("src") || self.path.contains("/tests/") || self.only_for_tests() {
             return String::new();
         }
         let mut code = self.code.clone();
