@@ -62,7 +62,8 @@ pub fn docker_archive(
 /// and `index.json` is replaced last.
 ///
 /// # Errors
-/// If a blob cannot be read or a file cannot be written.
+/// If a blob cannot be read or a file cannot be written, or the layout that is there has an index
+/// that cannot be read: its images would be lost.
 pub fn oci_layout(
     image: &Image,
     bundle: &Bundle,
@@ -93,17 +94,37 @@ pub fn oci_layout(
     let marker = dest.join(OCI_LAYOUT);
     replace(&marker, |t| fs::write(t, OCI_LAYOUT_JSON).map_err(fail(t)), fail(&marker))?;
     let path = dest.join(INDEX);
-    let mut merged = index(image, bundle, names);
-    if let Ok(bytes) = fs::read(&path)
-        && let Ok(old) = serde_json::from_slice::<ImageIndex>(&bytes)
-    {
-        let name = |d: &Descriptor| d.annotations.get(IMAGE_NAME).cloned();
-        let new = merged.manifests.clone();
-        let keeps = |d: &Descriptor| !new.iter().any(|n| name(n) == name(d));
-        merged.manifests = old.manifests.into_iter().filter(keeps).chain(new.clone()).collect();
-    }
+    let merged = merged_index(&path, index(image, bundle, names))?;
     replace(&path, |t| fs::write(t, merged.to_json()).map_err(fail(t)), fail(&path))?;
     Ok(bundle.descriptor.clone())
+}
+
+/// `new`, with what the index in `path` has besides.
+fn merged_index(path: &Path, new: ImageIndex) -> Result<ImageIndex, ExportError> {
+    let fail = |source| ExportError::File { path: path.to_owned(), source };
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(new),
+        other => other.map_err(fail)?,
+    };
+    let mut old: ImageIndex = serde_json::from_slice(&bytes)
+        .map_err(|e| fail(io::Error::new(io::ErrorKind::InvalidData, e)))?;
+    old.manifests.retain(|d| !new.manifests.iter().any(|n| replaces(n, d)));
+    old.manifests.extend(new.manifests);
+    Ok(old)
+}
+
+/// Whether `new` takes the place of `old` in an index: both are the same name, or both are without
+/// one and the same image. Other tools write the tag alone.
+fn replaces(new: &Descriptor, old: &Descriptor) -> bool {
+    let of = |d: &Descriptor, key: &str| d.annotations.get(key).cloned();
+    match (of(new, IMAGE_NAME), of(old, IMAGE_NAME)) {
+        (Some(new), Some(old)) => new == old,
+        (None, Some(_)) => false,
+        (_, None) => match of(old, REF_NAME) {
+            Some(tag) => of(new, REF_NAME) == Some(tag),
+            None => new.digest == old.digest,
+        },
+    }
 }
 
 /// Writes `path` through a temporary file beside it.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use oci::Timestamp;
 use oci::layer::{Entry, Node};
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
 
 use crate::rootfs::{Merged, clamp, merge};
 use crate::{ExportError, Image, Report};
@@ -61,7 +61,8 @@ impl Writer<'_> {
             }
             Node::File { .. } => self.write_file(item, &path),
             Node::Symlink { target } => {
-                symlink(std::ffi::OsStr::from_bytes(target), &path).map_err(fail(&path))
+                symlink(std::ffi::OsStr::from_bytes(target), &path).map_err(fail(&path))?;
+                self.set_own_time(&path, item.entry.meta.mtime)
             }
             Node::HardLink { target } => {
                 fs::hard_link(self.dest.join(target.as_path()), &path).map_err(fail(&path))
@@ -93,6 +94,14 @@ impl Writer<'_> {
         }
     }
 
+    /// Sets the time of what is no regular file, links not followed.
+    fn set_own_time(&self, path: &Path, time: Timestamp) -> Result<(), ExportError> {
+        let time = clamp(time, self.image.epoch);
+        let time = Timespec { tv_sec: time.seconds, tv_nsec: i64::from(time.nanos) };
+        let times = Timestamps { last_access: time, last_modification: time };
+        utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| fail(path)(e.into()))
+    }
+
     fn node(
         &mut self,
         entry: &Entry,
@@ -105,7 +114,13 @@ impl Writer<'_> {
                 self.left_out.push(entry.path.as_path().to_owned());
                 Ok(())
             }
-            result => result.map_err(|e| fail(path)(e.into())),
+            Err(error) => Err(fail(path)(error.into())),
+            Ok(()) => {
+                // Whatever the umask is.
+                let mode = Permissions::from_mode(entry.meta.mode);
+                fs::set_permissions(path, mode).map_err(fail(path))?;
+                self.set_own_time(path, entry.meta.mtime)
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
+use std::sync::{Mutex, PoisonError};
 
 use cache::BlobStore;
 use oci::{Descriptor, Reference};
@@ -56,8 +57,8 @@ fn push_blobs(
             jobs.push((index, layer));
         }
     }
-    let queue = std::sync::Mutex::new(jobs.into_iter());
-    let next = || queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
+    let queue = Mutex::new(jobs.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     std::thread::scope(|scope| {
         let upload = || -> Result<(), ExportError> {
             while let Some((index, layer)) = next() {
@@ -69,7 +70,12 @@ fn push_blobs(
                     let blob = open_blob(blobs, layer).map_err(io::Error::other)?;
                     Ok(Box::new(blob))
                 };
-                push_blob(client, name, layer, mount.as_ref(), &open, report)?;
+                push_blob(client, name, layer, mount.as_ref(), &open, report).inspect_err(
+                    |_| {
+                        // The others stop at their next layer.
+                        while next().is_some() {}
+                    },
+                )?;
             }
             Ok(())
         };
