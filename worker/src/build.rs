@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use graph::{Definition, Op, SourceOp, VertexIndex};
 use oci::{Digest, Timestamp};
@@ -14,8 +14,10 @@ use solver::{
 };
 
 use crate::context::ContextTree;
+use crate::copy::digest;
 use crate::engine::Engine;
 use crate::error::WorkerError;
+use crate::file::{Selection, rewrite_of};
 use crate::image::ImageHandle;
 use crate::key::{self, image_content};
 use crate::output::Output;
@@ -49,19 +51,48 @@ impl Engine {
         input: &BuildInput<'_>,
         events: &dyn EventSink,
     ) -> Result<Solution<Output>, SolveError> {
-        let work = BuildWork { engine: self, input };
+        let work = BuildWork {
+            engine: self,
+            input,
+            selections: Mutex::default(),
+            contexts: Mutex::default(),
+        };
         let options = SolveOptions {
             jobs: input.jobs,
             fresh_since: input.started,
             cancel: input.cancel.clone(),
         };
-        solver::solve(input.definition, input.targets, &work, &self.state, events, &options)
+        let solved =
+            solver::solve(input.definition, input.targets, &work, &self.state, events, &options);
+        lock(&work.contexts).iter().for_each(|context| self.remember_context(context));
+        solved
     }
+
+    /// Keeps the hashes of a context's files, also of a build that failed: the next one need not
+    /// read them again.
+    fn remember_context(&self, context: &ContextTree) {
+        if let Err(error) = context.save() {
+            self.warn(&format!("the files of the context will be read again next time: {error}"));
+        }
+        for socket in context.skipped() {
+            self.warn(&format!("{socket} is a socket and was not copied"));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is done under these locks is one insertion or removal each.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct BuildWork<'a> {
     engine: &'a Engine,
     input: &'a BuildInput<'a>,
+    /// What the file ops that were described and have no result yet select. They run on just
+    /// this: a context may change in between, and a key must name what was copied.
+    selections: Mutex<HashMap<VertexIndex, Vec<Selection>>>,
+    /// The contexts that were opened.
+    contexts: Mutex<Vec<Arc<ContextTree>>>,
 }
 
 impl BuildWork<'_> {
@@ -91,7 +122,9 @@ impl BuildWork<'_> {
                     .get(&local.name)
                     .ok_or_else(|| WorkerError::NoContext(local.name.clone()))?;
                 let tree = ContextTree::open(&self.engine.state, path, &local.ignore)?;
-                return Ok(Description::Ready(Output::Context(Arc::new(tree))));
+                let tree = Arc::new(tree);
+                lock(&self.contexts).push(tree.clone());
+                return Ok(Description::Ready(Output::Context(tree)));
             }
             Op::Source(SourceOp::Image(source)) => {
                 let image = self.image(&source.manifest)?;
@@ -112,9 +145,12 @@ impl BuildWork<'_> {
             Op::File(file) => {
                 let root = root_of(file.root, inputs)?;
                 description.input("root", Some(&content_of(root.as_ref())));
-                for digest in self.engine.selections(file, inputs)? {
-                    description.line("content", &digest);
+                description.line("times", rewrite_of(file, inputs).word());
+                let selections = self.engine.selections(file, inputs)?;
+                for selection in &selections {
+                    description.line("content", &digest(&selection.selected));
                 }
+                lock(&self.selections).insert(vertex, selections);
             }
         }
         let (key, inputs) = description.finish();
@@ -135,7 +171,12 @@ impl BuildWork<'_> {
                 self.engine.pull(self.image(&source.manifest)?, context)?
             }
             Op::Exec(op) => self.engine.run_exec(op, inputs, context)?,
-            Op::File(op) => self.engine.run_file(op, inputs, context)?,
+            Op::File(op) => {
+                let selections = lock(&self.selections).remove(&vertex).ok_or_else(|| {
+                    WorkerError::Internal(format!("vertex {} was not described", vertex.0))
+                })?;
+                self.engine.run_file(op, inputs, &selections, context)?
+            }
         };
         Ok(Done {
             content: made.output.content,
@@ -157,8 +198,11 @@ impl Work for BuildWork<'_> {
         Ok(self.describe_op(vertex, inputs)?)
     }
 
-    fn load(&self, _vertex: VertexIndex, _inputs: &[Output], record: &Record) -> Option<Output> {
-        self.engine.load_payload(record.content, &record.payload).map(Output::Tree)
+    fn load(&self, vertex: VertexIndex, _inputs: &[Output], record: &Record) -> Option<Output> {
+        let tree = self.engine.load_payload(record.content, &record.payload)?;
+        // It will not run.
+        lock(&self.selections).remove(&vertex);
+        Some(Output::Tree(tree))
     }
 
     fn run(

@@ -16,6 +16,7 @@ use crate::error::WorkerError;
 /// An open build context.
 pub struct ContextTree {
     context: Context,
+    rules: IgnoreList,
     matcher: IgnoreMatcher,
     states: Mutex<HashMap<TreePath, Decided>>,
 }
@@ -39,7 +40,7 @@ impl ContextTree {
         };
         let matcher = ignore.matcher();
         let context = state.contexts().open(path).map_err(|e| fail(e.into()))?;
-        Ok(Self { context, matcher, states: Mutex::default() })
+        Ok(Self { context, rules: ignore.clone(), matcher, states: Mutex::default() })
     }
 
     /// Keeps what was learned of the files, so that the next build need not read them.
@@ -53,6 +54,11 @@ impl ContextTree {
     /// How many bytes and files of the context were read in this build.
     pub fn stats(&self) -> cache::context::ContextStats {
         self.context.stats()
+    }
+
+    /// The sockets that were passed over: they cannot be copied.
+    pub fn skipped(&self) -> Vec<TreePath> {
+        self.context.skipped()
     }
 
     fn decided(&self, path: &TreePath) -> Decided {
@@ -174,10 +180,8 @@ impl SourceTree for ContextTree {
         }
         let found = self.context.walk(&entry.path, &Everything);
         let found = found.map_err(|e| SourceError::read(&entry.path, e))?;
-        found.into_iter().next().ok_or_else(|| {
-            let reason = "it is a socket or changed while it was read";
-            SourceError::read(&entry.path, reason)
-        })
+        // A walk leaves sockets out.
+        found.into_iter().next().ok_or(SourceError::Socket { path: entry.path.to_string() })
     }
 
     fn open(&self, path: &TreePath) -> Result<File, SourceError> {
@@ -186,5 +190,14 @@ impl SourceTree for ContextTree {
 
     fn has_owners(&self) -> bool {
         false
+    }
+
+    fn why_missing(&self, path: &TreePath) -> Option<String> {
+        let rule = self.rules.rules.get(self.matcher.decide_alone(path.as_bytes()).rule?)?;
+        let there = self.context.stat_entry(path).ok()??;
+        let directory = there.kind == FileKind::Directory;
+        (self.keep(path, directory) != Keep::Yes).then(|| {
+            format!("the ignore file leaves it out: line {}, pattern {:?}", rule.line, rule.pattern)
+        })
     }
 }

@@ -4,6 +4,7 @@ use executor::{
     ExitStatus, InjectedFile, Limits, Network, Output as ProcessOutput, ProcessSpec, Security,
 };
 use graph::{ExecOp, NetworkMode, SecurityMode};
+use snapshotter::Hints;
 use solver::{StepContext, Stream};
 
 use crate::engine::Engine;
@@ -24,6 +25,9 @@ impl Engine {
                 "--security=insecure is not supported yet".into(),
             ));
         }
+        if !op.mounts.is_empty() {
+            return Err(WorkerError::Unsupported("--mount is not supported yet".into()));
+        }
         let executor = self.executor()?;
         let root = root_of(op.root, inputs)?;
         let active = self.prepare(root.as_ref())?;
@@ -37,7 +41,7 @@ impl Engine {
         let output = StepOutput(context);
         match executor.run(&spec, &output, &self.cancel_of(context).token) {
             Ok(outcome) if outcome.status.success() => {
-                self.commit(active, root.as_ref(), Rewrite::Clamp)
+                self.commit(active, root.as_ref(), Rewrite::Clamp, &Hints::default())
             }
             Ok(outcome) => {
                 self.discard(active);

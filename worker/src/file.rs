@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use graph::{CopyAction, CopySource, FileAction, FileOp, MkdirAction, Unpack};
+use snapshotter::Hints;
 use solver::StepContext;
 use sys::root::Root;
 
 use crate::copy::{
-    Accounts, Chmod, Request, ResultTree, Selected, SourceTree, Target, digest, select,
+    Accounts, Chmod, Contents, Request, ResultTree, Selected, SourceTree, Target, select,
 };
 use crate::engine::Engine;
 use crate::error::WorkerError;
@@ -16,50 +17,55 @@ use crate::output::{Output, Rewrite, TreeOutput};
 use crate::result::{Made, root_of};
 
 /// A copy's source tree and what is selected of it.
-struct Selection {
+pub(crate) struct Selection {
     tree: Arc<dyn SourceTree>,
-    selected: Vec<Selected>,
+    pub(crate) selected: Vec<Selected>,
 }
 
 impl Engine {
-    /// The digests of what each copy of `op` selects, in order: the part of its key that its
-    /// sources make.
+    /// What each copy of `op` selects of its input, in order: with its digests the part of the
+    /// key that the sources make.
     pub(crate) fn selections(
         &self,
         op: &FileOp,
         inputs: &[Output],
-    ) -> Result<Vec<String>, WorkerError> {
-        let mut digests = Vec::new();
-        for action in &op.actions {
-            if let FileAction::Copy(copy) = action
-                && let Some(selection) = self.selection(copy, inputs)?
-            {
-                digests.push(digest(&selection.selected));
-            }
-        }
-        Ok(digests)
+    ) -> Result<Vec<Selection>, WorkerError> {
+        let copies = op.actions.iter().filter_map(|action| match action {
+            FileAction::Copy(copy) => self.selection(copy, inputs).transpose(),
+            FileAction::Mkdir(_) => None,
+        });
+        copies.collect()
     }
 
-    /// Applies the actions of `op` to the root among `inputs`, and commits what changed.
+    /// Applies the actions of `op` to the root among `inputs`, and commits what changed. The
+    /// copies take just `selections`, those that its key was made of.
     pub(crate) fn run_file(
         &self,
         op: &FileOp,
         inputs: &[Output],
+        selections: &[Selection],
         context: &StepContext<'_>,
     ) -> Result<Made, WorkerError> {
         let root = root_of(op.root, inputs)?;
         let active = self.prepare(root.as_ref())?;
+        let contents = Contents::default();
         let applied =
             self.snapshotter.rootfs(&active.active).map_err(WorkerError::from).and_then(|m| {
                 let fd = m.open().map_err(|e| WorkerError::Mount(Box::new(e)))?;
                 let target = Root::new(fd);
+                let mut selections = selections.iter();
                 op.actions.iter().try_for_each(|action| match action {
-                    FileAction::Copy(copy) => self.copy(copy, inputs, &target, context),
+                    FileAction::Copy(copy) => {
+                        copy_into(copy, &mut selections, &target, &contents, context)
+                    }
                     FileAction::Mkdir(mkdir) => make_directory(mkdir, &target),
                 })
             });
         match applied {
-            Ok(()) => self.commit(active, root.as_ref(), rewrite_of(op, inputs)),
+            Ok(()) => {
+                let hints = Hints { contents: contents.into_inner() };
+                self.commit(active, root.as_ref(), rewrite_of(op, inputs), &hints)
+            }
             Err(error) => {
                 self.discard(active);
                 if context.cancel.is_cancelled() {
@@ -68,32 +74,6 @@ impl Engine {
                 Err(error)
             }
         }
-    }
-
-    fn copy(
-        &self,
-        copy: &CopyAction,
-        inputs: &[Output],
-        root: &Root,
-        context: &StepContext<'_>,
-    ) -> Result<(), WorkerError> {
-        let mode =
-            copy.mode.as_ref().map(Chmod::new).transpose().map_err(crate::copy::CopyError::from)?;
-        let owner = match &copy.owner {
-            Some(owner) => Some(Accounts::read(root)?.resolve(owner)?),
-            None => None,
-        };
-        let cancelled = || context.cancel.is_cancelled();
-        let target = Target { root, owner, mode: mode.as_ref(), cancelled: &cancelled };
-        if let CopySource::Inline(files) = &copy.source {
-            for file in files {
-                target.inline(&file.name, &file.data, &copy.dest)?;
-            }
-            return Ok(());
-        }
-        let Some(selection) = self.selection(copy, inputs)? else { return Ok(()) };
-        let unpack = copy.unpack == Unpack::Auto;
-        Ok(target.copy_all(&*selection.tree, &selection.selected, &copy.dest, unpack)?)
     }
 
     /// What `copy` selects; none for files that stand in the Dockerfile.
@@ -125,6 +105,35 @@ impl Engine {
     }
 }
 
+/// Does one copy; `selections` are those of the copies that are still to do.
+fn copy_into(
+    copy: &CopyAction,
+    selections: &mut std::slice::Iter<'_, Selection>,
+    root: &Root,
+    contents: &Contents,
+    context: &StepContext<'_>,
+) -> Result<(), WorkerError> {
+    let mode =
+        copy.mode.as_ref().map(Chmod::new).transpose().map_err(crate::copy::CopyError::from)?;
+    let owner = match &copy.owner {
+        Some(owner) => Some(Accounts::read(root)?.resolve(owner)?),
+        None => None,
+    };
+    let cancelled = || context.cancel.is_cancelled();
+    let target = Target { root, owner, mode: mode.as_ref(), contents, cancelled: &cancelled };
+    if let CopySource::Inline(files) = &copy.source {
+        for file in files {
+            target.inline(&file.name, &file.data, &copy.dest)?;
+        }
+        return Ok(());
+    }
+    let selection = selections
+        .next()
+        .ok_or_else(|| WorkerError::Internal("a copy without a selection".to_owned()))?;
+    let unpack = copy.unpack == Unpack::Auto;
+    Ok(target.copy_all(&*selection.tree, &selection.selected, &copy.dest, unpack)?)
+}
+
 /// WORKDIR: the missing directories belong to USER.
 fn make_directory(mkdir: &MkdirAction, root: &Root) -> Result<(), WorkerError> {
     let path = mkdir.path.trim_start_matches('/');
@@ -142,7 +151,7 @@ fn make_directory(mkdir: &MkdirAction, root: &Root) -> Result<(), WorkerError> {
 }
 
 /// Files that come from a context, straight or through a stage, have the times of a checkout.
-fn rewrite_of(op: &FileOp, inputs: &[Output]) -> Rewrite {
+pub(crate) fn rewrite_of(op: &FileOp, inputs: &[Output]) -> Rewrite {
     let from_checkout = op.actions.iter().any(|action| match action {
         FileAction::Copy(CopyAction {
             source: CopySource::Input { input: Some(at), .. }, ..

@@ -3,6 +3,8 @@
 use graph::{CopySource, ExecOp, FileAction, FileOp, Op};
 use solver::{ActionKey, ContentId, KeyBuilder};
 
+use crate::output::Rewrite;
+
 /// Changes whenever the meaning of an op or the encoding of a key does.
 const DOMAIN: &str = "action/v1";
 
@@ -116,10 +118,16 @@ pub(crate) fn image_content(diff_ids: &[oci::Digest]) -> ContentId {
     key.content_id()
 }
 
-/// The identity of a step's result: what it was made on, and the normalised diff.
-pub(crate) fn step_content(parent: &ContentId, diff_digest: &[u8; 32]) -> ContentId {
+/// The identity of a step's result: what it was made on, the normalised diff, and what becomes of
+/// its times. Were the last left out, a COPY and a RUN that make the same files would share one
+/// making, and which of them came first would decide about the times in an image.
+pub(crate) fn step_content(
+    parent: &ContentId,
+    diff_digest: &[u8; 32],
+    rewrite: Rewrite,
+) -> ContentId {
     let mut key = KeyBuilder::new("content/step");
-    key.part(parent.as_bytes()).part(diff_digest);
+    key.part(parent.as_bytes()).part(diff_digest).part(rewrite.word().as_bytes());
     key.content_id()
 }
 

@@ -18,6 +18,8 @@ pub mod image;
 mod key;
 mod output;
 mod result;
+#[cfg(test)]
+mod testing;
 mod usage;
 
 pub use build::BuildInput;

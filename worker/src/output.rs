@@ -60,6 +60,17 @@ pub struct Payload {
     pub rewrite: Rewrite,
 }
 
+impl Rewrite {
+    /// As it stands in keys.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Clamp => "clamp",
+            Self::Set => "set",
+        }
+    }
+}
+
 impl Payload {
     /// As a record keeps it.
     pub fn encode(&self) -> String {

@@ -1,5 +1,7 @@
 //! From a written snapshot to a result: commit, identity, agreement.
 
+use std::cell::RefCell;
+
 use cache::{Held, Holding};
 use oci::Timestamp;
 use snapshotter::{Active, Hints, SnapshotId};
@@ -69,37 +71,43 @@ impl Engine {
         writable: Writable,
         root: Option<&TreeOutput>,
         rewrite: Rewrite,
+        hints: &Hints,
     ) -> Result<Made, WorkerError> {
-        let snapshot = self.snapshotter.commit(writable.active, &Hints::default())?;
+        let snapshot = self.snapshotter.commit(writable.active, hints)?;
         self.state.wrote();
-        let content = step_content(&content_of(root), &snapshot.diff_digest);
-        let payload = self.agree(content, &snapshot.id, rewrite)?;
-        let output = self
-            .load_payload(content, &payload.encode())
-            .ok_or_else(|| WorkerError::Internal(format!("snapshot {} vanished", snapshot.id)))?;
-        Ok(Made { output, payload })
+        let content = step_content(&content_of(root), &snapshot.diff_digest, rewrite);
+        self.agree(content, &snapshot.id, rewrite)
     }
 
     /// Agrees on the making of `content`: the first that is still there. Another one's `id` is
-    /// removed.
+    /// removed. Whichever it is, it is leased from before the agreement on.
     pub(crate) fn agree(
         &self,
         content: ContentId,
         id: &SnapshotId,
         rewrite: Rewrite,
-    ) -> Result<Payload, WorkerError> {
-        let _held = self.state.lease().hold(Holding::Snapshot, &id.to_string())?;
+    ) -> Result<Made, WorkerError> {
         let own = Payload { snapshot: Some(id.to_string()), created: Timestamp::now(), rewrite };
+        let text = own.encode();
+        let mine = self
+            .load_payload(content, &text)
+            .ok_or_else(|| WorkerError::Internal(format!("snapshot {id} vanished")))?;
+        let earlier = RefCell::new(None);
         let usable = |text: &str| {
-            let payload = Payload::decode(text);
-            payload.is_some_and(|p| self.load_payload(content, &p.encode()).is_some())
+            let found = self.load_payload(content, text).filter(|o| o.snapshot.is_some());
+            let usable = found.is_some();
+            earlier.replace(found);
+            usable
         };
-        let agreed = self.state.adopt(&content, &own.encode(), &usable)?;
-        let payload = Payload::decode(&agreed).unwrap_or_else(|| own.clone());
+        let agreed = self.state.adopt(&content, &text, &usable)?;
+        let (Some(output), Some(payload)) = (earlier.into_inner(), Payload::decode(&agreed)) else {
+            return Ok(Made { output: mine, payload: own });
+        };
         if payload.snapshot != own.snapshot {
+            drop(mine);
             self.remove_snapshot(id);
         }
-        Ok(payload)
+        Ok(Made { output, payload })
     }
 
     /// The result that a record's payload tells of, leased; `None` if its data is gone.
@@ -112,6 +120,9 @@ impl Engine {
             let exists = || self.snapshotter.get(&id).is_ok();
             lease = Some(self.state.lease().hold_if(Holding::Snapshot, text, exists).ok()??);
             snapshot = Some(id);
+            if let Err(error) = self.state.last_used().touch(text) {
+                self.warn(&format!("the last use of a snapshot cannot be noted: {error}"));
+            }
         }
         Some(TreeOutput {
             snapshot,

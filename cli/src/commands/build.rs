@@ -107,8 +107,9 @@ impl Build {
         let (result, steps) = outputs_of(&lowered, &solution);
         let history = history_of(&lowered);
         let base = lowered.base.as_ref().and_then(|b| handles.get(&b.manifest));
-        let formats = export::formats(&self.request.outputs);
-        let rewrites = export::rewrites(&self.request.outputs);
+        let plan = &self.request.outputs;
+        let formats = export::formats(plan);
+        let rewrites = export::rewrites(plan);
         let assemble = |rewrite: bool| {
             let assembly = Assembly {
                 config: lowered.config.clone(),
@@ -118,6 +119,7 @@ impl Build {
                 result: result.as_ref(),
                 epoch: self.request.epoch,
                 rewrite,
+                files_only: !plan.has_image() && plan.store.is_empty(),
                 format: formats.get(&rewrite).copied(),
             };
             engine.assemble(assembly)
@@ -126,7 +128,6 @@ impl Build {
             .into_iter()
             .map(|rewrite| Ok((rewrite, assemble(rewrite)?)))
             .collect::<Result<Variants, worker::WorkerError>>()?;
-        let plan = &self.request.outputs;
         export::export(engine, plan, &images, targets, &self.progress, &self.cancel)
     }
 

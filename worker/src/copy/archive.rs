@@ -5,18 +5,20 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::Timestamp;
 use oci::layer;
-use oci::layer::{Compression, LayerReader, TarEntry, TarKind, TreePath};
+use oci::layer::{Compression, ContentHash, LayerReader, TarEntry, TarKind, TreePath};
 use rustix::fs::OFlags;
 use sys::root::{Root, Special};
+use sys::walk::FileKind;
 
 use super::error::CopyError;
 use super::owner::Ids;
-use super::target::{Target, write_error};
+use super::target::{Target, check_device, check_name, write_error};
 
 /// One tar header.
 const HEADER: usize = 512;
@@ -55,7 +57,24 @@ fn read_up_to(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(got)
 }
 
-/// Extracts an archive into the directory `dest`, which exists.
+/// A file that hashes what is read of it.
+#[derive(Clone)]
+struct Hashing {
+    file: Arc<File>,
+    hasher: Arc<Mutex<blake3::Hasher>>,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = (&*self.file).read(buffer)?;
+        let mut hasher = self.hasher.lock().unwrap_or_else(PoisonError::into_inner);
+        hasher.update(&buffer[..got]);
+        Ok(got)
+    }
+}
+
+/// Extracts an archive into the directory `dest`, which exists and has no links on the way.
+/// Returns the digest of the archive, as it was read.
 ///
 /// # Errors
 /// If the archive is damaged or an entry cannot be written.
@@ -65,28 +84,38 @@ pub(super) fn extract(
     compression: Compression,
     dest: &Path,
     name: &str,
-) -> Result<(), CopyError> {
+) -> Result<ContentHash, CopyError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     let inside = if dest.as_os_str().is_empty() {
         target.root.try_clone()?
     } else {
         Root::new(target.root.open(dest, flags)?)
     };
-    let broken = |source: oci::layer::ReadError| CopyError::Archive {
+    let broken = |source: Box<dyn std::error::Error + Send + Sync>| CopyError::Archive {
         archive: name.to_owned(),
-        source: Box::new(source),
+        source,
     };
     let mut extraction =
         Extraction { target, root: inside, times: Vec::new(), made: HashSet::new() };
-    let mut reader = LayerReader::new(layer::decoder(compression, Box::new(file)));
-    while let Some(entry) = reader.next().map_err(broken)? {
+    let mut hashing = Hashing { file: Arc::new(file), hasher: Arc::default() };
+    let decoder = layer::decoder(compression, Box::new(hashing.clone()));
+    let mut reader = LayerReader::new(decoder);
+    while let Some(entry) = reader.next().map_err(|e| broken(e.into()))? {
         if (target.cancelled)() {
             return Err(write_error(dest, io::Error::from(io::ErrorKind::Interrupted)));
         }
         let path = TreePath::clean(&entry.raw_path)?;
-        extraction.entry(&entry, &path, &mut reader)?;
+        extraction.entry(&entry, &path, &mut reader).map_err(|error| match error {
+            CopyError::Root(error) => broken(error.into()),
+            other => other,
+        })?;
     }
-    extraction.finish()
+    extraction.finish()?;
+    drop(reader);
+    // What follows the end of the archive belongs to the file.
+    io::copy(&mut hashing, &mut io::sink()).map_err(|e| broken(e.into()))?;
+    let hasher = hashing.hasher.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(ContentHash(*hasher.finalize().as_bytes()))
 }
 
 struct Extraction<'a> {
@@ -110,6 +139,7 @@ impl Extraction<'_> {
             return Ok(());
         }
         let at = path.as_path();
+        check_name(at)?;
         self.parents(at)?;
         let mtime = (entry.mtime.seconds, entry.mtime.nanos);
         match &entry.kind {
@@ -117,7 +147,7 @@ impl Extraction<'_> {
                 match self.root.try_stat(at)? {
                     Some(stat) if stat.is_dir() => {}
                     Some(_) => {
-                        self.root.unlink(at)?;
+                        self.make_room(at)?;
                         self.root.mkdir(at, 0o700)?;
                     }
                     None => self.root.mkdir(at, 0o700)?,
@@ -140,6 +170,9 @@ impl Extraction<'_> {
             }
             TarKind::HardLink { target } => {
                 let existing = TreePath::clean(target)?;
+                if existing == *path {
+                    return Ok(());
+                }
                 self.make_room(at)?;
                 return Ok(self.root.hard_link(existing.as_path(), at)?);
             }
@@ -155,6 +188,7 @@ impl Extraction<'_> {
     }
 
     fn node(&mut self, entry: &TarEntry, at: &Path, special: Special) -> Result<(), CopyError> {
+        check_device(at, special)?;
         self.make_room(at)?;
         self.root.mknod(at, special, 0o600)?;
         self.finish_entry(entry, at, true)
@@ -179,15 +213,20 @@ impl Extraction<'_> {
     /// An entry replaces what has its name, a whole directory too, as tar(1) would with
     /// `--recursive-unlink` (Docker: `archive.Untar`).
     fn make_room(&mut self, at: &Path) -> Result<(), CopyError> {
-        match self.root.try_stat(at)? {
-            None => Ok(()),
-            Some(stat) if stat.is_dir() => {
-                self.made.retain(|dir| !dir.starts_with(at));
-                self.times.retain(|(dir, _)| !dir.starts_with(at));
-                Ok(self.root.remove_all(at)?)
+        let Some(stat) = self.root.try_stat(at)? else { return Ok(()) };
+        if stat.is_dir() {
+            self.root.remove_all(at)?;
+        } else {
+            self.root.unlink(at)?;
+            if stat.kind != FileKind::Symlink {
+                return Ok(());
             }
-            Some(_) => Ok(self.root.unlink(at)?),
         }
+        // Also what was reached through a link of that name, or through another one that leads
+        // here: whatever is known of directories may be wrong now.
+        self.made.clear();
+        self.times.retain(|(dir, _)| !dir.starts_with(at));
+        Ok(())
     }
 
     /// Owner, mode, attributes, in this order. `--chmod` does not reach into archives.
@@ -198,7 +237,8 @@ impl Extraction<'_> {
         if has_mode {
             self.root.chmod(at, entry.mode)?;
         }
-        for (key, value) in entry.xattrs.iter().filter(|(key, _)| key == CAPABILITY) {
+        let file = matches!(entry.kind, TarKind::File { .. });
+        for (key, value) in entry.xattrs.iter().filter(|(key, _)| file && key == CAPABILITY) {
             self.root.set_xattr(at, key, value)?;
         }
         Ok(())
@@ -206,7 +246,12 @@ impl Extraction<'_> {
 
     fn finish(self) -> Result<(), CopyError> {
         for (path, mtime) in self.times.iter().rev() {
-            self.root.set_mtime(path, (mtime.seconds, mtime.nanos))?;
+            let time = (mtime.seconds, mtime.nanos);
+            match self.root.set_mtime(path, time) {
+                // A later entry replaced it, by a name that leads through a link.
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                other => other?,
+            }
         }
         Ok(())
     }

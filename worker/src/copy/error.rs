@@ -34,6 +34,18 @@ pub enum CopyError {
         /// The destination.
         path: String,
     },
+    /// A name that would be a deletion in the layer (OCI image-spec, layer.md, whiteouts).
+    #[error("cannot copy {path}: names that begin with .wh. mean a deletion in an image")]
+    Whiteout {
+        /// The path that it would get.
+        path: String,
+    },
+    /// The device that overlayfs marks deletions with.
+    #[error("cannot create {path}: the character device 0:0 means a deletion in an image")]
+    WhiteoutDevice {
+        /// The path that it would get.
+        path: String,
+    },
     /// `--chown` names somebody whom the image does not know.
     #[error(
         "unable to convert {what} {name:?} of --chown to an id: no such {what} in the image's {file}"

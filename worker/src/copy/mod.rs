@@ -14,6 +14,8 @@ mod select;
 mod select_tests;
 mod source;
 mod target;
+#[cfg(test)]
+mod target_tests;
 mod tree;
 
 pub use error::CopyError;
@@ -21,5 +23,5 @@ pub use mode::{Chmod, ModeError};
 pub use owner::{Accounts, Ids};
 pub use select::{Kind, Request, Selected, digest, select};
 pub use source::{Keep, SourceError, SourceTree, link_groups, resolve};
-pub use target::Target;
+pub use target::{Contents, Target};
 pub use tree::ResultTree;

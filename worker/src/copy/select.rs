@@ -59,13 +59,17 @@ pub fn select(tree: &dyn SourceTree, request: &Request<'_>) -> Result<Vec<Select
                 if exclude.leaves_out_named(&found) {
                     continue;
                 }
-                out.extend(select_one(tree, &found, &exclude)?);
+                match select_one(tree, &found, &exclude) {
+                    // Nobody asked for it by name.
+                    Err(SourceError::Socket { .. }) => {}
+                    other => out.extend(other?),
+                }
             }
         } else {
             let clean = clean(path)?;
             match select_one(tree, &clean, &exclude)? {
                 Some(selected) => out.push(selected),
-                None => return Err(not_found(path, request.tree)),
+                None => return Err(not_found(tree, path, &clean, request.tree)),
             }
         }
         out[first..].iter_mut().for_each(|s: &mut Selected| s.argument = argument);
@@ -98,8 +102,9 @@ pub fn digest(selection: &[Selected]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-fn not_found(path: &str, tree: &str) -> SourceError {
-    SourceError::NotFound { path: path.to_owned(), tree: tree.to_owned() }
+fn not_found(tree: &dyn SourceTree, path: &str, clean: &TreePath, name: &str) -> SourceError {
+    let reason = tree.why_missing(clean);
+    SourceError::NotFound { path: path.to_owned(), tree: name.to_owned(), reason }
 }
 
 fn clean(path: &str) -> Result<TreePath, SourceError> {
@@ -186,7 +191,7 @@ fn select_with_parents(
     };
     let pivot = clean(pivot)?;
     let Some((source, _)) = resolve(tree, &pivot, true)? else {
-        return Err(not_found(path, tree_name));
+        return Err(not_found(tree, path, &pivot, tree_name));
     };
     let rest = clean(rest)?;
     let text = String::from_utf8_lossy(rest.as_bytes()).into_owned();
@@ -194,7 +199,7 @@ fn select_with_parents(
     if !wildcard {
         let full = source.join(&rest).map_err(|e| SourceError::read(&rest, e))?;
         if resolve(tree, &full, false)?.is_none() {
-            return Err(not_found(path, tree_name));
+            return Err(not_found(tree, path, &full, tree_name));
         }
     }
     let glob = Glob::with_double_star(&text)

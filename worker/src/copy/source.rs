@@ -53,6 +53,13 @@ pub trait SourceTree: Send + Sync {
     /// Whether owners and capabilities count: they do not in a context (its files belong to
     /// whoever checked them out).
     fn has_owners(&self) -> bool;
+
+    /// Why nothing is found at `path`, where the tree has more to say than that: an ignore file
+    /// leaves it out.
+    fn why_missing(&self, path: &TreePath) -> Option<String> {
+        let _ = path;
+        None
+    }
 }
 
 /// What becomes of a path during a walk.
@@ -70,12 +77,20 @@ pub enum Keep {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// A plain path that is not there.
-    #[error("{path:?}: not found in {tree}")]
+    #[error("{path:?}: not found in {tree}{}", .reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default())]
     NotFound {
         /// As the instruction names it.
         path: String,
         /// What was searched, for people.
         tree: String,
+        /// Why, where more is known.
+        reason: Option<String>,
+    },
+    /// A socket: it is nothing without the process that listens on it.
+    #[error("{path:?} is a socket, which cannot be copied")]
+    Socket {
+        /// Its path.
+        path: String,
     },
     /// A symbolic link leads through too many others.
     #[error("{path:?}: too many levels of symbolic links")]

@@ -1,12 +1,14 @@
 //! Writing selected entries into a root file system.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use oci::Timestamp;
-use oci::layer::{Entry, Metadata, Node};
+use oci::layer::{Compression, ContentHash, Entry, Metadata, Node, TreePath, WHITEOUT_PREFIX};
 use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid};
 use sys::root::{Root, Special};
 
@@ -30,8 +32,41 @@ pub struct Target<'a> {
     pub owner: Option<Ids>,
     /// `--chmod`.
     pub mode: Option<&'a Chmod>,
+    /// Where the contents of written files are noted.
+    pub contents: &'a Contents,
     /// Called now and then; true stops the copy.
     pub cancelled: &'a dyn Fn() -> bool,
+}
+
+/// The files of one root file system that copies wrote, with the content that they were found or
+/// known to have: the commit need not read them again.
+#[derive(Debug, Default)]
+pub struct Contents(RefCell<HashMap<TreePath, (u64, ContentHash)>>);
+
+impl Contents {
+    /// Size in bytes and digest by path.
+    pub fn into_inner(self) -> HashMap<TreePath, (u64, ContentHash)> {
+        self.0.into_inner()
+    }
+
+    /// Notes what is at `path`, which has no links on the way.
+    fn note(&self, path: &Path, size: u64, content: ContentHash) {
+        if let Ok(path) = TreePath::new(path.as_os_str().as_encoded_bytes()) {
+            self.0.borrow_mut().insert(path, (size, content));
+        }
+    }
+
+    /// Something else is at `path` now.
+    fn forget(&self, path: &Path) {
+        if let Ok(path) = TreePath::new(path.as_os_str().as_encoded_bytes()) {
+            self.0.borrow_mut().remove(&path);
+        }
+    }
+
+    /// Anything may be anywhere now.
+    fn forget_all(&self) {
+        self.0.borrow_mut().clear();
+    }
 }
 
 /// A directory whose time is set once nothing more is written into it.
@@ -53,7 +88,8 @@ impl Target<'_> {
         unpack: bool,
     ) -> Result<(), CopyError> {
         let first = selection.first().map(|s| s.argument);
-        if selection.iter().any(|s| Some(s.argument) != first) {
+        let files = selection.iter().filter(|s| matches!(s.kind, Kind::Single(_))).count();
+        if files > 1 || selection.iter().any(|s| Some(s.argument) != first) {
             Destination::new(dest)?.check_several(self.root)?;
         }
         selection.iter().try_for_each(|s| self.copy(source, s, dest, unpack))
@@ -76,13 +112,10 @@ impl Target<'_> {
             Kind::Single(entry) => {
                 if unpack && matches!(entry.node, Node::File { .. }) {
                     let mut file = source.open(&selected.source)?;
-                    if let Some(compression) = archive::detect(&mut file)
-                        .map_err(|e| SourceError::read(&selected.source, e))?
-                    {
-                        let path = dest.of_contents(self.root)?;
-                        self.make_directories(&path)?;
-                        let name = selected.name.to_string();
-                        return archive::extract(self, file, compression, &path, &name);
+                    let compression = archive::detect(&mut file)
+                        .map_err(|e| SourceError::read(&selected.source, e))?;
+                    if let Some(compression) = compression {
+                        return self.extract(file, compression, selected, entry, &dest);
                     }
                 }
                 let path = dest.of_file(self.root, &selected.name)?;
@@ -99,18 +132,42 @@ impl Target<'_> {
         }
     }
 
+    /// Extracts an archive whose content was hashed as `entry` says.
+    fn extract(
+        &self,
+        file: File,
+        compression: Compression,
+        selected: &Selected,
+        entry: &Entry,
+        dest: &Destination,
+    ) -> Result<(), CopyError> {
+        let path = dest.of_contents(self.root)?;
+        self.make_directories(&path)?;
+        self.contents.forget_all();
+        let name = selected.name.to_string();
+        let read = archive::extract(self, file, compression, &path, &name)?;
+        match &entry.node {
+            Node::File { content, .. } if *content != read => {
+                Err(SourceError::Changed { path: selected.source.to_string() }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes a file whose content stands in the Dockerfile.
     ///
     /// # Errors
     /// As [`Self::copy`].
     pub fn inline(&self, name: &str, data: &str, dest: &str) -> Result<(), CopyError> {
         let dest = Destination::new(dest)?;
-        let name = oci::layer::TreePath::clean(name.as_bytes())?;
+        let name = TreePath::clean(name.as_bytes())?;
         let path = dest.of_file(self.root, &name)?;
+        check_name(&path)?;
         if let Some(parent) = path.parent() {
             self.make_directories(parent)?;
         }
         self.make_room(&path)?;
+        self.contents.forget(&path);
         let mut file = self.root.create_file(&path, 0o600)?;
         file.write_all(data.as_bytes()).map_err(|source| write_error(&path, source))?;
         let meta = Metadata { mode: 0o644, mtime: Timestamp::now(), ..Metadata::default() };
@@ -122,6 +179,7 @@ impl Target<'_> {
         if path.as_os_str().is_empty() {
             return Ok(());
         }
+        check_name(path)?;
         let created = self.root.mkdir_all(path, PARENT_MODE).map_err(|error| {
             if error.kind() == io::ErrorKind::NotADirectory {
                 return CopyError::NotADirectory { path: format!("/{}", path.display()) };
@@ -163,6 +221,7 @@ impl Target<'_> {
 
     /// A directory below the one that is copied: one that is there takes the source's metadata.
     fn write_directory(&self, entry: &Entry, path: &Path, owners: bool) -> Result<(), CopyError> {
+        check_name(path)?;
         match self.root.try_stat(path)? {
             Some(stat) if stat.is_dir() => {}
             Some(_) => {
@@ -197,7 +256,7 @@ impl Target<'_> {
     fn write(
         &self,
         source: &dyn SourceTree,
-        from: &oci::layer::TreePath,
+        from: &TreePath,
         entry: &Entry,
         path: &Path,
         base: Option<&Path>,
@@ -206,26 +265,14 @@ impl Target<'_> {
             let stopped = io::Error::from(io::ErrorKind::Interrupted);
             return Err(write_error(path, stopped));
         }
+        check_name(path)?;
         self.make_room(path)?;
+        self.contents.forget(path);
         let owners = source.has_owners();
         let mtime = (entry.meta.mtime.seconds, entry.meta.mtime.nanos);
         match &entry.node {
             Node::File { content, .. } => {
-                let mut file = self.root.create_file(path, 0o600)?;
-                let data = source.open(from)?;
-                // A context may change while it is read; a result cannot.
-                if owners {
-                    sys::copy::copy_file(&data, &file).map_err(|e| write_error(path, e))?;
-                } else {
-                    let copied = copy_verified(&data, &mut file, content.0)
-                        .map_err(|e| write_error(path, e))?;
-                    if !copied {
-                        return Err(SourceError::Changed { path: from.to_string() }.into());
-                    }
-                }
-                return self
-                    .finish_file(&file, &entry.meta, owners)
-                    .map_err(|e| write_error(path, e));
+                return self.write_file(source, from, *content, &entry.meta, path);
             }
             Node::HardLink { target } => {
                 let existing = base.unwrap_or(Path::new("")).join(target.as_path());
@@ -247,6 +294,37 @@ impl Target<'_> {
         Ok(self.root.set_mtime(path, mtime)?)
     }
 
+    fn write_file(
+        &self,
+        source: &dyn SourceTree,
+        from: &TreePath,
+        content: ContentHash,
+        meta: &Metadata,
+        path: &Path,
+    ) -> Result<(), CopyError> {
+        let owners = source.has_owners();
+        let file = self.root.create_file(path, 0o600)?;
+        let data = source.open(from)?;
+        let failed = |e| write_error(path, e);
+        // A context may change while it is read; a result cannot.
+        let size = if owners {
+            sys::copy::copy_file(&data, &file).map_err(failed)?
+        } else {
+            let mut hasher = blake3::Hasher::new();
+            let size = sys::copy::copy_hashing(&data, &file, &mut |chunk| {
+                hasher.update(chunk);
+            });
+            let size = size.map_err(failed)?;
+            if *hasher.finalize().as_bytes() != content.0 {
+                return Err(SourceError::Changed { path: from.to_string() }.into());
+            }
+            size
+        };
+        self.finish_file(&file, meta, owners).map_err(failed)?;
+        self.contents.note(path, size, content);
+        Ok(())
+    }
+
     fn node(
         &self,
         entry: &Entry,
@@ -254,6 +332,7 @@ impl Target<'_> {
         special: Special,
         owners: bool,
     ) -> Result<(), CopyError> {
+        check_device(path, special)?;
         self.root.mknod(path, special, 0o600)?;
         self.finish_path(entry, path, owners, true)
     }
@@ -294,13 +373,23 @@ impl Target<'_> {
     }
 }
 
-/// Copies and digests; false if the content is not `expected`.
-fn copy_verified(source: &File, target: &mut File, expected: [u8; 32]) -> io::Result<bool> {
-    let mut hasher = blake3::Hasher::new();
-    sys::copy::copy_hashing(source, &*target, &mut |chunk| {
-        hasher.update(chunk);
-    })?;
-    Ok(*hasher.finalize().as_bytes() == expected)
+/// Refuses a path that would be a deletion in a layer.
+pub(super) fn check_name(path: &Path) -> Result<(), CopyError> {
+    let hides = |part: &std::ffi::OsStr| part.as_encoded_bytes().starts_with(WHITEOUT_PREFIX);
+    match path.iter().any(hides) {
+        true => Err(CopyError::Whiteout { path: format!("/{}", path.display()) }),
+        false => Ok(()),
+    }
+}
+
+/// Refuses the device that would be a deletion in a layer.
+pub(super) fn check_device(path: &Path, special: Special) -> Result<(), CopyError> {
+    match special {
+        Special::Char(0, 0) => {
+            Err(CopyError::WhiteoutDevice { path: format!("/{}", path.display()) })
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn write_error(path: &Path, source: io::Error) -> CopyError {

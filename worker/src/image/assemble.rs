@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cache::StoredImage;
 use exporter::{Image, LayerFormat, Layers};
-use oci::{ImageConfig, Reference, Timestamp};
+use oci::{History, ImageConfig, Reference, Timestamp};
 use rayon::prelude::*;
 use snapshotter::SnapshotId;
 
@@ -45,6 +45,9 @@ pub struct Assembly<'a> {
     pub epoch: Option<Timestamp>,
     /// Whether the times of files in new layers are rewritten too.
     pub rewrite: bool,
+    /// Whether only the files are wanted: diff ids, which take reading and hashing every new layer,
+    /// are left out of the config then.
+    pub files_only: bool,
     /// The format of layer blobs, where they are needed at once.
     pub format: Option<LayerFormat>,
 }
@@ -59,16 +62,19 @@ impl Engine {
         self: &Arc<Self>,
         assembly: Assembly<'_>,
     ) -> Result<(Image, Arc<ImageLayers>), WorkerError> {
-        let leaf = assembly.result.and_then(|r| r.snapshot.clone());
+        let leaf = assembly.result.and_then(|r| r.snapshot);
         let chain = match &leaf {
             Some(leaf) => self.snapshotter.chain(leaf)?,
             None => Vec::new(),
         };
         let layers = self.layers_of(&assembly, &chain)?;
         let mut config = assembly.config;
+        let base = assembly.base.map_or(0, |b| b.layers.len());
+        let sources = fit_history(&mut config.history, assembly.history, base);
         config.rootfs.diff_ids = layers.iter().map(|l| l.diff_id).collect();
+        let files_only = assembly.files_only;
         let made = config.history.iter().filter(|h| !h.empty_layer).count();
-        if made != layers.len() {
+        if made != layers.len() && !files_only {
             return Err(WorkerError::Internal(format!(
                 "the image has {} layers and its history tells of {made}",
                 layers.len()
@@ -76,7 +82,7 @@ impl Engine {
         }
         let origin = assembly.base.map_or(Origin::Store, |b| b.origin.clone());
         let stamp = |config: &ImageConfig| self.stamp(config);
-        set_times(&mut config, assembly.history, assembly.steps, assembly.epoch, &stamp)?;
+        set_times(&mut config, &sources, assembly.steps, assembly.epoch, &stamp)?;
         let layers = Arc::new(ImageLayers::new(self.clone(), layers, origin, leaf));
         let dynamic: Arc<dyn Layers> = layers.clone();
         Ok((Image { config, layers: dynamic, epoch: assembly.epoch }, layers))
@@ -104,8 +110,12 @@ impl Engine {
                     ImageLayer::Blob(blob) => Some(blob.clone()),
                     ImageLayer::Stored(stored) => stored.blob.clone(),
                 };
-                layers.push(AssembledLayer { diff_id: *diff_id, snapshot: Some(id.clone()), blob });
+                let snapshot = Some(*id);
+                layers.push(AssembledLayer { diff_id: *diff_id, snapshot, making: None, blob });
             }
+        }
+        if assembly.files_only {
+            return Ok(layers);
         }
         let own: Vec<AssembledLayer> = chain[base..]
             .par_iter()
@@ -117,7 +127,12 @@ impl Engine {
                     epoch: assembly.epoch.filter(|_| assembly.rewrite),
                 };
                 let diff_id = self.diff_id(&making, assembly.format.as_ref())?;
-                Ok(AssembledLayer { diff_id, snapshot: Some(id.clone()), blob: None })
+                Ok(AssembledLayer {
+                    diff_id,
+                    snapshot: Some(*id),
+                    making: Some(making),
+                    blob: None,
+                })
             })
             .collect::<Result<_, WorkerError>>()?;
         layers.extend(own);
@@ -147,8 +162,8 @@ impl Engine {
         layers: &ImageLayers,
         names: &[Reference],
     ) -> Result<oci::Descriptor, WorkerError> {
-        let config =
-            self.state.blobs().put(oci::media_type::OCI_CONFIG, &image.config.to_json())?;
+        let (config, _held) =
+            self.put_blob(oci::media_type::OCI_CONFIG, &image.config.to_json())?;
         let mut size = 0;
         for id in layers.stored().iter().filter_map(|l| l.snapshot.as_ref()) {
             if let Ok(id) = id.parse() {
@@ -170,6 +185,28 @@ impl Engine {
         }
         Ok(config)
     }
+}
+
+/// Makes a base's history tell of just as many layers as it has; what other tools write may not.
+/// Entries too many are without a layer then, layers too many get an entry that says nothing.
+/// Returns where each entry comes from.
+fn fit_history(
+    history: &mut Vec<History>,
+    sources: &[HistorySource],
+    layers: usize,
+) -> Vec<HistorySource> {
+    let mut sources = sources.to_vec();
+    let base = sources.iter().take_while(|s| **s == HistorySource::Base).count();
+    let base = base.min(history.len());
+    let told = history[..base].iter().filter(|h| !h.empty_layer).count();
+    for entry in history[..base].iter_mut().filter(|h| !h.empty_layer).skip(layers) {
+        entry.empty_layer = true;
+    }
+    for _ in told..layers {
+        history.insert(base, History::default());
+        sources.insert(base, HistorySource::Base);
+    }
+    sources
 }
 
 /// Fills in `created` and the times of the history. A step has the time when it was made, also
@@ -212,4 +249,92 @@ fn set_times(
         config.created = Some(last);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use HistorySource::{Base, Metadata, Step};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    fn step(seconds: i64) -> TreeOutput {
+        TreeOutput {
+            snapshot: None,
+            content: crate::key::empty_content(),
+            created: at(seconds),
+            rewrite: crate::Rewrite::Clamp,
+            lease: None,
+        }
+    }
+
+    /// A config with a base's first entry from second 5.
+    fn config(sources: &[HistorySource]) -> ImageConfig {
+        let mut config = ImageConfig::scratch(oci::Platform::host());
+        config.created = Some(at(5));
+        let entry = |source: &HistorySource| History {
+            created: (*source == Base).then(|| at(5)),
+            empty_layer: *source == Metadata,
+            ..History::default()
+        };
+        config.history = sources.iter().map(entry).collect();
+        config
+    }
+
+    /// `created`, and the times of the history, in seconds.
+    fn times(
+        sources: &[HistorySource],
+        steps: &[TreeOutput],
+        epoch: Option<Timestamp>,
+    ) -> (i64, Vec<i64>) {
+        let mut config = config(sources);
+        let stamp = |config: &ImageConfig| {
+            assert_eq!(config.created, None, "the key of a stamp has no time");
+            Ok(at(77))
+        };
+        set_times(&mut config, sources, steps, epoch, &stamp).unwrap();
+        let seconds = |time: Option<Timestamp>| time.unwrap().seconds;
+        (seconds(config.created), config.history.iter().map(|h| seconds(h.created)).collect())
+    }
+
+    #[test]
+    fn steps_bring_their_times() {
+        let steps = [step(10), step(20)];
+        let sources = [Base, Metadata, Step(0), Metadata, Step(1), Metadata];
+        assert_eq!(times(&sources, &steps, None), (20, vec![5, 10, 10, 10, 20, 20]));
+        let epoch = Some(at(3));
+        assert_eq!(times(&sources, &steps, epoch), (3, vec![5, 3, 3, 3, 3, 3]));
+    }
+
+    #[test]
+    fn without_steps() {
+        assert_eq!(times(&[Base, Metadata], &[], None), (77, vec![5, 77]));
+        assert_eq!(times(&[Base], &[], None), (5, vec![5]));
+        assert_eq!(times(&[Base], &[], Some(at(3))), (3, vec![5]));
+        assert_eq!(times(&[Metadata], &[], Some(at(3))), (3, vec![3]));
+        let mut config = config(&[Base]);
+        assert!(set_times(&mut config, &[], &[], None, &|_| Ok(at(0))).is_err());
+    }
+
+    #[test]
+    fn histories_fit_their_layers() {
+        let fitted = |base: &[bool], layers: usize| {
+            let entry = |empty: &bool| History { empty_layer: *empty, ..History::default() };
+            let mut history: Vec<History> = base.iter().map(entry).collect();
+            history.push(History { created_by: "RUN".into(), ..History::default() });
+            let mut sources = vec![Base; base.len()];
+            sources.push(Step(0));
+            let sources = fit_history(&mut history, &sources, layers);
+            assert_eq!(sources.len(), history.len());
+            assert_eq!(sources.last(), Some(&Step(0)));
+            assert_eq!(history.last().unwrap().created_by, "RUN");
+            history.iter().map(|h| h.empty_layer).collect::<Vec<_>>()
+        };
+        assert_eq!(fitted(&[false, true, false], 2), [false, true, false, false]);
+        assert_eq!(fitted(&[false, true, false], 1), [false, true, true, false]);
+        assert_eq!(fitted(&[false, true], 3), [false, true, false, false, false]);
+        assert_eq!(fitted(&[], 0), [false]);
+    }
 }

@@ -1,9 +1,11 @@
 //! Getting the blobs of an image into the blob store.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 
-use cache::BlobWriter;
-use oci::{Descriptor, Timestamp};
+use cache::{BlobWriter, Held, Holding};
+use oci::layer::{self, Compression, DETECT_BYTES};
+use oci::{Descriptor, Digest, Timestamp};
 use registry::BlobSink;
 use solver::{Event, StepContext};
 
@@ -16,7 +18,8 @@ use super::Origin;
 const CHUNK: usize = 256 << 10;
 
 impl Engine {
-    /// Makes sure that the blob is in the store: nothing is fetched that is there.
+    /// Makes sure that the blob is in the store and stays there as long as the result lives.
+    /// Nothing is fetched that is there.
     ///
     /// # Errors
     /// If it cannot be fetched, or is not what its descriptor says.
@@ -25,9 +28,11 @@ impl Engine {
         blob: &Descriptor,
         origin: &Origin,
         context: Option<&StepContext<'_>>,
-    ) -> Result<(), WorkerError> {
+    ) -> Result<Held, WorkerError> {
+        // Held before it is looked for: no collection comes between.
+        let held = self.state.lease().hold(Holding::Blob, &blob.digest.to_string())?;
         if self.state.blobs().has(blob) {
-            return Ok(());
+            return Ok(held);
         }
         let status = Status { blob, context, started: Timestamp::now() };
         let mut writer = self.state.blobs().writer(blob)?;
@@ -50,8 +55,49 @@ impl Engine {
         }
         writer.commit(blob)?;
         status.tell(blob.size, Some(Timestamp::now()));
-        Ok(())
+        Ok(held)
     }
+
+    /// Stores a small blob, which stays as long as the second result lives.
+    pub(crate) fn put_blob(
+        &self,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(Descriptor, Held), WorkerError> {
+        let digest = Digest::of(bytes).to_string();
+        let held = self.state.lease().hold(Holding::Blob, &digest)?;
+        Ok((self.state.blobs().put(media_type, bytes)?, held))
+    }
+
+    /// Holds a blob that is there; `None` if it is not.
+    pub(crate) fn hold_blob(&self, blob: &Descriptor) -> Result<Option<Held>, WorkerError> {
+        let exists = || self.state.blobs().has(blob);
+        Ok(self.state.lease().hold_if(Holding::Blob, &blob.digest.to_string(), exists)?)
+    }
+
+    /// The uncompressed bytes of a blob in the store, and what it is compressed with, whatever its
+    /// media type says.
+    pub(crate) fn decoded_blob(
+        &self,
+        blob: &Descriptor,
+    ) -> Result<(Compression, Box<dyn Read + Send>), WorkerError> {
+        let gone = || WorkerError::BlobGone { blob: blob.digest };
+        let mut file = self.state.blobs().open_sized(blob)?.ok_or_else(gone)?;
+        let compression = detect(&mut file).map_err(|source| WorkerError::Unpack {
+            image: "an image".to_owned(),
+            blob: blob.digest,
+            source: source.into(),
+        })?;
+        Ok((compression, layer::decoder(compression, Box::new(file))))
+    }
+}
+
+/// What `file` is compressed with, by its first bytes; leaves it at its start.
+fn detect(file: &mut File) -> io::Result<Compression> {
+    let mut head = Vec::new();
+    Read::by_ref(file).take(DETECT_BYTES as u64).read_to_end(&mut head)?;
+    file.rewind()?;
+    Ok(layer::detect(&head))
 }
 
 fn copy(from: &mut dyn Read, to: &mut BlobWriter, status: &Status<'_>) -> io::Result<()> {

@@ -1,9 +1,9 @@
 //! The layers of an image as exporters want them: diff ids, blobs, files.
 
 use std::io::{self, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use cache::StoredLayer;
+use cache::{Held, Holding, StoredLayer};
 use exporter::{LayerError, LayerFormat, Layers};
 use oci::digest::HashingWriter;
 use oci::layer::{self, Compression, Encoder};
@@ -24,6 +24,9 @@ const MAKING_FACT: &str = "layer";
 const DIFF_FACT: &str = "diff-id";
 /// The domain of facts that tell the blob of a diff id in some compression.
 const BLOB_FACT: &str = "blob";
+/// How often a blob is made again that a garbage collection took before it could be held.
+const MAX_COLLECTED: usize = 3;
+
 /// How a layer's tar is made: the same making gives the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Making {
@@ -41,6 +44,8 @@ pub(crate) struct AssembledLayer {
     pub(crate) diff_id: Digest,
     /// The snapshot that it was unpacked to or made in.
     pub(crate) snapshot: Option<SnapshotId>,
+    /// How its tar was made, for a layer of this build.
+    pub(crate) making: Option<Making>,
     /// The blob that its manifest had for it.
     pub(crate) blob: Option<Descriptor>,
 }
@@ -52,6 +57,8 @@ pub struct ImageLayers {
     diff_ids: Vec<Digest>,
     origin: Origin,
     leaf: Option<SnapshotId>,
+    /// Keeps the leaf, and with it the chain, and every blob that was asked for.
+    leases: Mutex<Vec<Held>>,
 }
 
 impl ImageLayers {
@@ -62,7 +69,13 @@ impl ImageLayers {
         leaf: Option<SnapshotId>,
     ) -> Self {
         let diff_ids = layers.iter().map(|l| l.diff_id).collect();
-        Self { engine, layers, diff_ids, origin, leaf }
+        // Whoever hands the layers in holds them; this holds them for as long as it lives.
+        let lease = leaf.as_ref().and_then(|leaf| {
+            let exists = || engine.snapshotter.get(leaf).is_ok();
+            engine.state.lease().hold_if(Holding::Snapshot, &leaf.to_string(), exists).ok()?
+        });
+        let leases = Mutex::new(lease.into_iter().collect());
+        Self { engine, layers, diff_ids, origin, leaf, leases }
     }
 
     /// The layers as the image store keeps them.
@@ -73,6 +86,10 @@ impl ImageLayers {
             blob: l.blob.clone(),
         };
         self.layers.iter().map(stored).collect()
+    }
+
+    fn keep(&self, held: Held) {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).push(held);
     }
 
     /// The snapshot of the whole tree; none where there are no layers.
@@ -91,10 +108,13 @@ impl Layers for ImageLayers {
         if let Some(blob) = &layer.blob
             && (!format.force || compression_of(&blob.media_type) == Some(format.compression))
         {
-            self.engine.fetch_blob(blob, &self.origin, None)?;
+            let held = self.engine.fetch_blob(blob, &self.origin, None)?;
+            self.keep(held);
             return Ok(blob.clone());
         }
-        Ok(self.engine.layer_blob(&layer.diff_id, layer.blob.as_ref(), &self.origin, format)?)
+        let (blob, held) = self.engine.layer_blob(layer, &self.origin, format)?;
+        self.keep(held);
+        Ok(blob)
     }
 
     fn origin(&self, index: usize) -> Option<Reference> {
@@ -152,52 +172,97 @@ impl Engine {
                 self.write_tar(making, out)?.finish().1
             }
         };
-        self.state.put_fact(DIFF_FACT, &key, diff_id.to_string().as_bytes())?;
+        // The way back first: a diff id that is known can be made.
         self.state.put_fact(MAKING_FACT, diff_id.to_string().as_bytes(), &key)?;
+        self.state.put_fact(DIFF_FACT, &key, diff_id.to_string().as_bytes())?;
         Ok(diff_id)
     }
 
-    /// The blob of a layer in a compression: the one that was made before, or a new one.
+    /// The blob of a layer in a compression: the one that was made before, or a new one. It stays
+    /// as long as the second result lives.
     pub(crate) fn layer_blob(
         &self,
-        diff_id: &Digest,
-        original: Option<&Descriptor>,
+        layer: &AssembledLayer,
         origin: &Origin,
         format: &LayerFormat,
-    ) -> Result<Descriptor, WorkerError> {
-        if let Some(known) = self.known_blob(diff_id, format) {
+    ) -> Result<(Descriptor, Held), WorkerError> {
+        if let Some(known) = self.known_blob(&layer.diff_id, format)? {
             return Ok(known);
         }
-        if let Some(original) = original {
-            return self.convert_blob(diff_id, original, origin, format);
+        for _ in 0..MAX_COLLECTED {
+            let blob = match &layer.blob {
+                Some(original) => self.convert_blob(&layer.diff_id, original, origin, format)?,
+                None => self.make_again(layer, format)?,
+            };
+            if let Some(held) = self.hold_blob(&blob)? {
+                return Ok((blob, held));
+            }
         }
-        let making = self
+        Err(WorkerError::LayerGone { diff_id: layer.diff_id })
+    }
+
+    /// Makes the blob of a layer of which only the diff id has to be met.
+    fn make_again(
+        &self,
+        layer: &AssembledLayer,
+        format: &LayerFormat,
+    ) -> Result<Descriptor, WorkerError> {
+        for making in self.makings(layer) {
+            let Ok(id) = making.snapshot.parse::<SnapshotId>() else { continue };
+            let exists = || self.snapshotter.get(&id).is_ok();
+            let lease = self.state.lease();
+            let held = lease.hold_if(Holding::Snapshot, &making.snapshot, exists)?;
+            let Some(_held) = held.filter(|_| exists()) else { continue };
+            let (made, blob) = self.make_blob(&making, format)?;
+            if made == layer.diff_id {
+                return Ok(blob);
+            }
+        }
+        Err(WorkerError::LayerGone { diff_id: layer.diff_id })
+    }
+
+    /// The ways in which a layer may have been made, the likeliest first. Several snapshots can
+    /// have one diff id (the same COPY on two bases), and any of them may be gone.
+    fn makings(&self, layer: &AssembledLayer) -> Vec<Making> {
+        let mut makings: Vec<Making> = layer.making.iter().cloned().collect();
+        let noted = self
             .state
-            .get_fact(MAKING_FACT, diff_id.to_string().as_bytes())
-            .and_then(|bytes| serde_json::from_slice::<Making>(&bytes).ok())
-            .ok_or(WorkerError::LayerGone { diff_id: *diff_id })?;
-        let (made, blob) = self.make_blob(&making, format)?;
-        if made != *diff_id {
-            return Err(WorkerError::LayerWrite {
-                snapshot: making.snapshot,
-                source: format!("it is {made} now and was {diff_id}").into(),
-            });
+            .get_fact(MAKING_FACT, layer.diff_id.to_string().as_bytes())
+            .and_then(|bytes| serde_json::from_slice::<Making>(&bytes).ok());
+        if let Some(snapshot) = layer.snapshot.as_ref().map(ToString::to_string) {
+            let plain = Making { snapshot: snapshot.clone(), rewrite: Rewrite::Never, epoch: None };
+            makings.extend(noted.clone().map(|noted| Making { snapshot, ..noted }));
+            makings.push(plain);
         }
-        Ok(blob)
+        makings.extend(noted);
+        makings
     }
 
-    /// The blob of a stored layer, for unpacking it again.
-    pub(crate) fn stored_blob(&self, layer: &StoredLayer) -> Result<Descriptor, WorkerError> {
-        match &layer.blob {
-            Some(blob) => Ok(blob.clone()),
-            None => self.layer_blob(&layer.diff_id, None, &Origin::Store, &LayerFormat::default()),
-        }
+    /// The blob of a stored layer that has none of a manifest, for unpacking it again.
+    pub(crate) fn stored_blob(
+        &self,
+        layer: &StoredLayer,
+    ) -> Result<(Descriptor, Held), WorkerError> {
+        let layer = AssembledLayer {
+            diff_id: layer.diff_id,
+            snapshot: layer.snapshot.as_ref().and_then(|text| text.parse().ok()),
+            making: None,
+            blob: layer.blob.clone(),
+        };
+        self.layer_blob(&layer, &Origin::Store, &LayerFormat::default())
     }
 
-    fn known_blob(&self, diff_id: &Digest, format: &LayerFormat) -> Option<Descriptor> {
-        let bytes = self.state.get_fact(BLOB_FACT, &blob_key(diff_id, format))?;
-        let blob: Descriptor = serde_json::from_slice(&bytes).ok()?;
-        self.state.blobs().has(&blob).then_some(blob)
+    fn known_blob(
+        &self,
+        diff_id: &Digest,
+        format: &LayerFormat,
+    ) -> Result<Option<(Descriptor, Held)>, WorkerError> {
+        let fact = self.state.get_fact(BLOB_FACT, &blob_key(diff_id, format));
+        let Some(blob) = fact.and_then(|f| serde_json::from_slice::<Descriptor>(&f).ok()) else {
+            return Ok(None);
+        };
+        let held = self.hold_blob(&blob)?.filter(|_| self.state.blobs().has(&blob));
+        Ok(held.map(|held| (blob, held)))
     }
 
     /// Writes a snapshot's layer as a blob; its diff id comes out of the same pass.
@@ -218,7 +283,7 @@ impl Engine {
         let blob = encoder
             .finish()
             .map_err(|e| fail(e.into()))?
-            .finish(media_type_of(format.compression))?;
+            .finish(media_type_of(format.compression).unwrap_or(media_type::OCI_LAYER))?;
         self.remember_blob(&diff_id, format, &blob)?;
         Ok((diff_id, blob))
     }
@@ -231,18 +296,13 @@ impl Engine {
         origin: &Origin,
         format: &LayerFormat,
     ) -> Result<Descriptor, WorkerError> {
-        self.fetch_blob(original, origin, None)?;
-        let gone = || WorkerError::BlobGone { blob: original.digest };
+        let _held = self.fetch_blob(original, origin, None)?;
         let fail = |source: Box<dyn std::error::Error + Send + Sync>| WorkerError::Unpack {
             image: "the base image".to_owned(),
             blob: original.digest,
             source,
         };
-        let mut file = self.state.blobs().open_sized(original)?.ok_or_else(gone)?;
-        let mut head = [0; 16];
-        let got = file.read(&mut head).map_err(|e| fail(e.into()))?;
-        io::Seek::rewind(&mut file).map_err(|e| fail(e.into()))?;
-        let mut decoder = layer::decoder(layer::detect(&head[..got]), Box::new(file));
+        let (_, mut decoder) = self.decoded_blob(original)?;
         let writer = self.state.blobs().create()?;
         let encoder =
             Encoder::new(format.compression, format.level, writer).map_err(|e| fail(e.into()))?;
@@ -258,7 +318,8 @@ impl Engine {
             });
         }
         let writer = encoder.finish().map_err(|e| fail(e.into()))?;
-        let blob = writer.finish(media_type_of(format.compression))?;
+        let blob =
+            writer.finish(media_type_of(format.compression).unwrap_or(media_type::OCI_LAYER))?;
         self.remember_blob(diff_id, format, &blob)?;
         Ok(blob)
     }
@@ -302,11 +363,12 @@ fn blob_key(diff_id: &Digest, format: &LayerFormat) -> Vec<u8> {
     format!("{diff_id} {version}").into_bytes()
 }
 
-fn media_type_of(compression: Compression) -> &'static str {
+/// The media type of a layer in `compression`; none where images cannot have that.
+pub(super) fn media_type_of(compression: Compression) -> Option<&'static str> {
     match compression {
-        Compression::Gzip => media_type::OCI_LAYER_GZIP,
-        Compression::Zstd => media_type::OCI_LAYER_ZSTD,
-        // Nothing else is written.
-        Compression::None | Compression::Bzip2 | Compression::Xz => media_type::OCI_LAYER,
+        Compression::None => Some(media_type::OCI_LAYER),
+        Compression::Gzip => Some(media_type::OCI_LAYER_GZIP),
+        Compression::Zstd => Some(media_type::OCI_LAYER_ZSTD),
+        Compression::Bzip2 | Compression::Xz => None,
     }
 }

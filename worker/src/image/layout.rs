@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use oci::layout::{DOCKER_MANIFEST, DockerManifest, IMAGE_NAME, INDEX, REF_NAME, blob_path};
 use oci::manifest::MAX_MANIFEST;
 use oci::{Descriptor, Digest, Document, ImageIndex, ImageManifest, Reference, media_type};
+use sys::root::Root;
 
 /// An OCI layout or image archive, opened for reading.
 pub struct Layout {
@@ -16,7 +17,8 @@ pub struct Layout {
 }
 
 enum Storage {
-    Directory,
+    /// Names in it are what documents say: they do not lead out.
+    Directory(Root),
     /// Where each member's bytes are in the archive: offset and size.
     Archive(HashMap<String, (u64, u64)>),
 }
@@ -61,6 +63,16 @@ pub enum LayoutError {
         #[source]
         source: serde_json::Error,
     },
+    /// No image for the platform.
+    #[error("the image layout {path:?} has no image for {wanted} (it has {available})")]
+    NoPlatform {
+        /// The layout.
+        path: PathBuf,
+        /// The platform.
+        wanted: String,
+        /// What there is, for people.
+        available: String,
+    },
     /// No image of that name.
     #[error("the image layout {path:?} has no image {wanted:?} (it has {available})")]
     NoSuchImage {
@@ -71,6 +83,14 @@ pub enum LayoutError {
         /// What there is, for people.
         available: String,
     },
+}
+
+impl LayoutError {
+    /// Nothing in the layout runs on the platform `wanted`; it has `others`.
+    pub(crate) fn no_platform(path: &Path, wanted: &str, others: &[String]) -> Self {
+        let available = if others.is_empty() { "no images".to_owned() } else { others.join(", ") };
+        Self::NoPlatform { path: path.to_owned(), wanted: wanted.to_owned(), available }
+    }
 }
 
 /// Which image of a layout.
@@ -99,7 +119,7 @@ impl Layout {
             source,
         };
         let storage = if path.is_dir() {
-            Storage::Directory
+            Storage::Directory(Root::at(path).map_err(|e| fail(e.source))?)
         } else {
             Storage::Archive(index_archive(File::open(path).map_err(fail)?).map_err(fail)?)
         };
@@ -112,7 +132,7 @@ impl Layout {
 
     fn has(&self, member: &str) -> bool {
         match &self.storage {
-            Storage::Directory => self.path.join(member).is_file(),
+            Storage::Directory(root) => root.open_file(member).is_ok(),
             Storage::Archive(members) => members.contains_key(member),
         }
     }
@@ -123,7 +143,9 @@ impl Layout {
     /// If it is not there or cannot be read.
     pub fn member(&self, name: &str) -> Result<Member, LayoutError> {
         let open = || match &self.storage {
-            Storage::Directory => Ok(File::open(self.path.join(name))?.take(u64::MAX)),
+            Storage::Directory(root) => {
+                Ok(root.open_file(name).map_err(|e| e.source)?.take(u64::MAX))
+            }
             Storage::Archive(members) => {
                 let (offset, size) = members.get(name).ok_or(io::ErrorKind::NotFound)?;
                 let mut file = File::open(&self.path)?;

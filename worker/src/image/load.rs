@@ -5,8 +5,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use cache::{StoredImage, StoredLayer};
+use cache::{Held, StoredImage, StoredLayer};
 use exporter::{Bundle, Image, Layers};
+use oci::digest::HashingReader;
 use oci::manifest::MAX_MANIFEST;
 use oci::{Descriptor, Digest, ImageConfig, Platform, Reference, Timestamp, media_type};
 use solver::StepContext;
@@ -14,9 +15,9 @@ use solver::StepContext;
 use crate::engine::Engine;
 use crate::error::WorkerError;
 
-use super::layers::AssembledLayer;
+use super::layers::{AssembledLayer, media_type_of};
 use super::resolve::stored_layers;
-use super::{DockerImage, ImageHandle, ImageLayer, ImageLayers, Layout, Origin};
+use super::{DockerImage, ImageHandle, ImageLayer, ImageLayers, Layout, LayoutError, Origin};
 
 /// An image that was loaded: its id and the names that it got.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +29,8 @@ pub struct Loaded {
 }
 
 impl Engine {
-    /// Loads every image of an OCI or Docker archive, or an OCI layout, into the local store.
+    /// Loads the images of an OCI or Docker archive, or an OCI layout, into the local store: all
+    /// that run on `platform`.
     ///
     /// # Errors
     /// If the archive or one of its blobs is damaged, or nothing in it runs on `platform`.
@@ -39,16 +41,25 @@ impl Engine {
             return images.iter().map(|image| self.load_docker(&layout, image)).collect();
         }
         let mut loaded: Vec<Loaded> = Vec::new();
+        let mut others = Vec::new();
         for descriptor in layout.index()?.manifests {
+            if let Some(other) = descriptor.platform.as_ref().filter(|p| !p.runs_on(platform)) {
+                others.push(other.to_string());
+                continue;
+            }
             let names = Layout::names_of(&descriptor);
             let shown = names.first().cloned().unwrap_or_else(unnamed);
             let handle = self.handle_in_layout(layout.clone(), descriptor, &shown, platform)?;
-            let stored = self.ingest(&handle, None)?;
+            let (stored, _held) = self.ingest(&handle, None)?;
             self.name_image(&stored, &names)?;
             match loaded.iter_mut().find(|l| l.id == stored.id()) {
                 Some(known) => known.names.extend(names),
                 None => loaded.push(Loaded { id: stored.id(), names }),
             }
+        }
+        if loaded.is_empty() {
+            let wanted = platform.to_string();
+            return Err(LayoutError::no_platform(path, &wanted, &others).into());
         }
         Ok(loaded)
     }
@@ -64,31 +75,33 @@ impl Engine {
         context: &StepContext<'_>,
     ) -> Result<StoredImage, WorkerError> {
         let handle = self.ask_registry(reference, platform)?;
-        let stored = self.ingest(&handle, Some(context))?;
+        let (stored, _held) = self.ingest(&handle, Some(context))?;
         let name =
             if reference.tag().is_some() { reference.without_digest() } else { reference.clone() };
         self.name_image(&stored, &[name])?;
         Ok(stored)
     }
 
-    /// Brings every blob of an image into the store.
+    /// Brings every blob of an image into the store, where they stay as long as the second result
+    /// lives.
     fn ingest(
         &self,
         handle: &ImageHandle,
         context: Option<&StepContext<'_>>,
-    ) -> Result<StoredImage, WorkerError> {
+    ) -> Result<(StoredImage, Vec<Held>), WorkerError> {
+        let mut leases = Vec::new();
         for layer in &handle.layers {
             match layer {
-                ImageLayer::Blob(blob) => self.fetch_blob(blob, &handle.origin, context)?,
-                ImageLayer::Stored(StoredLayer { blob: Some(blob), .. }) => {
-                    self.fetch_blob(blob, &handle.origin, context)?;
+                ImageLayer::Blob(blob)
+                | ImageLayer::Stored(StoredLayer { blob: Some(blob), .. }) => {
+                    leases.push(self.fetch_blob(blob, &handle.origin, context)?);
                 }
                 ImageLayer::Stored(_) => {}
             }
         }
         let images = self.state.images();
         if let Some(known) = images.by_digest(&handle.id, &handle.config.platform)? {
-            return Ok(known);
+            return Ok((known, leases));
         }
         let Origin::Layout(layout) = &handle.origin else {
             return Err(WorkerError::Internal(format!("{} was not remembered", handle.name)));
@@ -99,18 +112,23 @@ impl Engine {
             return Err(WorkerError::Internal(format!("{} is no manifest", handle.id)));
         };
         let media = document.media_type.as_deref().unwrap_or(media_type::OCI_MANIFEST);
-        let blobs = self.state.blobs();
-        Ok(StoredImage {
+        let config = layout.verified(&document.config)?;
+        let (config, held) = self.put_blob(media_type::OCI_CONFIG, &config)?;
+        leases.push(held);
+        let (manifest, held) = self.put_blob(media, &bytes)?;
+        leases.push(held);
+        let stored = StoredImage {
             reference: None,
-            config: blobs.put(media_type::OCI_CONFIG, &layout.verified(&document.config)?)?,
+            config,
             snapshot: None,
             layers: stored_layers(handle),
-            manifest: Some(blobs.put(media, &bytes)?),
+            manifest: Some(manifest),
             platform: handle.config.platform.clone(),
             created: handle.config.created,
             size: 0,
             stored: Timestamp::now(),
-        })
+        };
+        Ok((stored, leases))
     }
 
     fn load_docker(&self, layout: &Layout, image: &DockerImage) -> Result<Loaded, WorkerError> {
@@ -125,24 +143,16 @@ impl Engine {
             });
         }
         let mut layers = Vec::new();
+        let mut leases = Vec::new();
         for (member, diff_id) in image.layers.iter().zip(&config.rootfs.diff_ids) {
-            let mut writer = self.state.blobs().create()?;
-            io::copy(&mut layout.member(member)?, &mut writer).map_err(|source| {
-                WorkerError::Unpack { image: shown.clone(), blob: *diff_id, source: source.into() }
-            })?;
-            // What it is compressed with is told by its bytes when it is unpacked.
-            let blob = writer.finish(media_type::OCI_LAYER_GZIP)?;
-            let media = if blob.digest == *diff_id {
-                media_type::OCI_LAYER
-            } else {
-                media_type::OCI_LAYER_GZIP
-            };
-            let blob = Descriptor { media_type: media.to_owned(), ..blob };
+            let (blob, held) = self.load_member(layout, member, &shown, diff_id)?;
+            leases.push(held);
             layers.push(StoredLayer { diff_id: *diff_id, snapshot: None, blob: Some(blob) });
         }
+        let (stored_config, _held) = self.put_blob(media_type::OCI_CONFIG, &image.config)?;
         let stored = StoredImage {
             reference: None,
-            config: self.state.blobs().put(media_type::OCI_CONFIG, &image.config)?,
+            config: stored_config,
             snapshot: None,
             layers,
             manifest: None,
@@ -153,6 +163,49 @@ impl Engine {
         };
         self.name_image(&stored, &image.names)?;
         Ok(Loaded { id: stored.id(), names: image.names.clone() })
+    }
+
+    /// Stores a layer of a Docker archive: a plain or compressed tar. Nothing but the diff id says
+    /// what it must be, so it is decompressed once.
+    fn load_member(
+        &self,
+        layout: &Layout,
+        member: &str,
+        image: &str,
+        diff_id: &Digest,
+    ) -> Result<(Descriptor, Held), WorkerError> {
+        let fail = |source: io::Error| WorkerError::Unpack {
+            image: image.to_owned(),
+            blob: *diff_id,
+            source: source.into(),
+        };
+        let mut writer = self.state.blobs().create()?;
+        io::copy(&mut layout.member(member)?, &mut writer).map_err(fail)?;
+        let mut blob = writer.finish(media_type::OCI_LAYER)?;
+        let gone = || WorkerError::BlobGone { blob: blob.digest };
+        let held = self.hold_blob(&blob)?.ok_or_else(gone)?;
+        if blob.digest == *diff_id {
+            return Ok((blob, held));
+        }
+        let (compression, decoder) = self.decoded_blob(&blob)?;
+        let mut reader = HashingReader::new(decoder);
+        io::copy(&mut reader, &mut io::sink()).map_err(fail)?;
+        let (_, actual, _) = reader.finish();
+        if actual != *diff_id {
+            return Err(WorkerError::DiffId {
+                image: image.to_owned(),
+                blob: blob.digest,
+                expected: *diff_id,
+                actual,
+            });
+        }
+        blob.media_type = media_type_of(compression)
+            .ok_or_else(|| {
+                let message = format!("no image can have a layer in {compression}");
+                fail(io::Error::other(message))
+            })?
+            .to_owned();
+        Ok((blob, held))
     }
 
     fn name_image(&self, image: &StoredImage, names: &[Reference]) -> Result<(), WorkerError> {
@@ -194,6 +247,7 @@ impl Engine {
             .map(|l| AssembledLayer {
                 diff_id: l.diff_id,
                 snapshot: l.snapshot.as_ref().and_then(parse),
+                making: None,
                 blob: l.blob.clone(),
             })
             .collect();

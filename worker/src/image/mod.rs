@@ -7,6 +7,8 @@ mod layers;
 mod layout;
 mod load;
 mod pull;
+#[cfg(test)]
+mod pull_tests;
 mod resolve;
 
 pub use assemble::{Assembly, HistorySource};

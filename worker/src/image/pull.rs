@@ -1,12 +1,11 @@
 //! Unpacking an image: layers download and unpack side by side, and are put on each other in
 //! order.
 
-use std::io::{self, Read};
-use std::sync::Mutex;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cache::Holding;
+use cache::{Holding, StoredLayer};
 use oci::digest::HashingReader;
-use oci::layer;
 use oci::{Descriptor, Digest, Timestamp};
 use snapshotter::{SnapshotId, Unpacked};
 use solver::{Event, StepContext};
@@ -21,13 +20,15 @@ use super::{ImageHandle, ImageLayer};
 
 /// How many layers are fetched and unpacked at the same time.
 const PARALLEL_LAYERS: usize = 4;
-/// Enough of a blob to tell its compression.
-const HEAD: usize = 16;
 
 /// A layer that was unpacked and not yet put on another one; leased.
 struct Held {
     layer: Unpacked,
     _lease: cache::Held,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Engine {
@@ -68,15 +69,16 @@ impl Engine {
         let diff_ids = &image.config.rootfs.diff_ids;
         let (mut have, mut top) = self.unpacked_prefix(diff_ids)?;
         let jobs: Vec<usize> = (have..diff_ids.len()).collect();
-        let unpacked = self.unpack_all(image, &jobs, context)?;
-        for layer in unpacked {
-            let parent = top.as_ref().and_then(|t| t.snapshot.clone());
-            let snapshot = self.snapshotter.attach(parent.as_ref(), layer.layer)?;
+        let mut unpacked = self.unpack_all(image, &jobs, context)?.into_iter();
+        while let Some(layer) = unpacked.next() {
             have += 1;
-            let content = image_content(&diff_ids[..have]);
-            let payload = self.agree(content, &snapshot.id, Rewrite::Never)?;
-            self.mark_pulled(&payload)?;
-            top = self.load_payload(content, &payload.encode());
+            match self.stack(top.as_ref(), layer, &diff_ids[..have]) {
+                Ok(output) => top = Some(output),
+                Err(error) => {
+                    unpacked.for_each(|layer| self.drop_unpacked(layer));
+                    return Err(error);
+                }
+            }
         }
         let output = match top {
             Some(output) => output,
@@ -99,6 +101,21 @@ impl Engine {
         Ok(Made { output, payload })
     }
 
+    /// Puts an unpacked layer on `below`; `diff_ids` are those up to it.
+    fn stack(
+        &self,
+        below: Option<&TreeOutput>,
+        layer: Held,
+        diff_ids: &[Digest],
+    ) -> Result<TreeOutput, WorkerError> {
+        let parent = below.and_then(|t| t.snapshot.as_ref());
+        let snapshot = self.snapshotter.attach(parent, layer.layer)?;
+        self.state.wrote();
+        let made = self.agree(image_content(diff_ids), &snapshot.id, Rewrite::Never)?;
+        self.mark_pulled(&made.payload)?;
+        Ok(made.output)
+    }
+
     /// The longest run of lower layers that is unpacked already, for this image or another one.
     fn unpacked_prefix(
         &self,
@@ -115,7 +132,8 @@ impl Engine {
         Ok((0, None))
     }
 
-    /// Fetches and unpacks `jobs` (positions of layers), a few at a time; in their order.
+    /// Fetches and unpacks `jobs` (positions of layers), a few at a time; in their order. If one
+    /// fails, nothing of the others stays.
     fn unpack_all(
         &self,
         image: &ImageHandle,
@@ -123,15 +141,15 @@ impl Engine {
         context: &StepContext<'_>,
     ) -> Result<Vec<Held>, WorkerError> {
         let queue = Mutex::new(jobs.iter().copied());
-        let next = || queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
-        let work = || -> Result<Vec<(usize, Held)>, WorkerError> {
-            let mut done = Vec::new();
+        let next = || lock(&queue).next();
+        let done: Mutex<Vec<(usize, Held)>> = Mutex::default();
+        let work = || -> Result<(), WorkerError> {
             while let Some(index) = next() {
                 if context.cancel.is_cancelled() {
                     return Err(WorkerError::Cancelled);
                 }
                 match self.unpack_layer(image, index, context) {
-                    Ok(unpacked) => done.push((index, unpacked)),
+                    Ok(unpacked) => lock(&done).push((index, unpacked)),
                     Err(error) => {
                         // The others stop at their next layer.
                         while next().is_some() {}
@@ -139,26 +157,28 @@ impl Engine {
                     }
                 }
             }
-            Ok(done)
+            Ok(())
         };
-        let mut all = std::thread::scope(|scope| {
+        let result = std::thread::scope(|scope| {
             let count = PARALLEL_LAYERS.min(jobs.len());
             let workers: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
-            let mut all = Vec::new();
-            let mut failure = None;
+            let mut result = Ok(());
             for worker in workers {
-                match worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
-                    Ok(done) => all.extend(done),
-                    Err(error) => failure = failure.or(Some(error)),
-                }
+                let ended = worker.join();
+                result = result.and(ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             }
-            match failure {
-                Some(error) => Err(error),
-                None => Ok(all),
-            }
-        })?;
+            result
+        });
+        let mut all = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         all.sort_by_key(|(index, _)| *index);
-        Ok(all.into_iter().map(|(_, unpacked)| unpacked).collect())
+        let unpacked = all.into_iter().map(|(_, unpacked)| unpacked);
+        match result {
+            Ok(()) => Ok(unpacked.collect()),
+            Err(error) => {
+                unpacked.for_each(|layer| self.drop_unpacked(layer));
+                Err(error)
+            }
+        }
     }
 
     fn unpack_layer(
@@ -168,11 +188,12 @@ impl Engine {
         context: &StepContext<'_>,
     ) -> Result<Held, WorkerError> {
         let diff_id = image.config.rootfs.diff_ids[index];
-        let blob = match &image.layers[index] {
-            ImageLayer::Blob(blob) => blob.clone(),
+        let (blob, _held) = match &image.layers[index] {
+            ImageLayer::Blob(blob) | ImageLayer::Stored(StoredLayer { blob: Some(blob), .. }) => {
+                (blob.clone(), self.fetch_blob(blob, &image.origin, Some(context))?)
+            }
             ImageLayer::Stored(stored) => self.stored_blob(stored)?,
         };
-        self.fetch_blob(&blob, &image.origin, Some(context))?;
         let started = Timestamp::now();
         let status = |completed| {
             context.events.event(Event::Status {
@@ -185,7 +206,15 @@ impl Engine {
             });
         };
         status(None);
-        let unpacked = self.unpack_blob(&image.name, &blob, &diff_id)?;
+        let unpacked = match self.unpack_blob(&image.name, &blob, &diff_id) {
+            // A blob that was damaged here is as if it were not there.
+            Err(_) if self.state.blobs().verify(&blob.digest).is_ok_and(|good| !good) => {
+                self.state.blobs().remove(&blob.digest)?;
+                self.fetch_blob(&blob, &image.origin, Some(context))?;
+                self.unpack_blob(&image.name, &blob, &diff_id)?
+            }
+            other => other?,
+        };
         status(Some(Timestamp::now()));
         Ok(unpacked)
     }
@@ -202,16 +231,7 @@ impl Engine {
             blob: blob.digest,
             source,
         };
-        let missing = || WorkerError::BlobGone { blob: blob.digest };
-        let mut file = self.state.blobs().open_sized(blob)?.ok_or_else(missing)?;
-        let mut head = [0; HEAD];
-        let got = io::Read::by_ref(&mut file)
-            .take(HEAD as u64)
-            .read(&mut head)
-            .map_err(|e| fail(e.into()))?;
-        io::Seek::rewind(&mut file).map_err(|e| fail(e.into()))?;
-        let decoder = layer::decoder(layer::detect(&head[..got]), Box::new(file));
-        let mut reader = HashingReader::new(decoder);
+        let mut reader = HashingReader::new(self.decoded_blob(blob)?.1);
         let id = SnapshotId::random();
         let lease = self.state.lease().hold(Holding::InProgress, &id.to_string())?;
         let unpacked = self.snapshotter.unpack_as(id, &mut reader).map_err(|e| fail(e.into()))?;

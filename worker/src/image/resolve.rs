@@ -226,11 +226,12 @@ impl Engine {
         config: &[u8],
         top: &Digest,
     ) -> Result<(), WorkerError> {
-        let blobs = self.state.blobs();
-        blobs.put(&manifest.media_type, manifest_bytes)?;
+        // Held until the image names them.
+        let (_, _held) = self.put_blob(&manifest.media_type, manifest_bytes)?;
+        let (config, _held_too) = self.put_blob(oci::media_type::OCI_CONFIG, config)?;
         let stored = StoredImage {
             reference: None,
-            config: blobs.put(oci::media_type::OCI_CONFIG, config)?,
+            config,
             snapshot: None,
             layers: stored_layers(handle),
             manifest: Some(manifest.clone()),
