@@ -45,6 +45,8 @@ pub struct Environment {
     pub source_date_epoch: Option<Timestamp>,
     /// `DOCKER_DEFAULT_PLATFORM`.
     pub platform: Option<Platform>,
+    /// What is wrong with it. For whoever does not build it does not matter.
+    pub problems: Vec<EnvironmentError>,
     /// All variables that are text, for `--build-arg KEY`.
     pub variables: BTreeMap<String, String>,
 }
@@ -72,21 +74,13 @@ pub struct EnvironmentError {
 
 impl Environment {
     /// The environment of this process.
-    ///
-    /// # Errors
-    /// If a variable has a value that makes no sense.
-    pub fn of_process() -> Result<Self, EnvironmentError> {
+    pub fn of_process() -> Self {
         Self::new(std::env::vars_os())
     }
 
     /// An environment of these variables. An empty value counts as none, except for
-    /// `--build-arg`.
-    ///
-    /// # Errors
-    /// If a variable has a value that makes no sense.
-    pub fn new(
-        variables: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Self, EnvironmentError> {
+    /// `--build-arg`; so does one that makes no sense, which is told by [`Environment::check`].
+    pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let all: BTreeMap<OsString, OsString> = variables.into_iter().collect();
         let raw = |name: &str| all.get(&OsString::from(name)).filter(|v| !v.is_empty());
         let path = |name: &str| raw(name).map(PathBuf::from);
@@ -100,46 +94,44 @@ impl Environment {
                 .map(|dirs| std::env::split_paths(dirs).filter(|d| d != Path::new("")).collect())
                 .unwrap_or_default(),
         };
-        Ok(Self {
+        let mut problems = Vec::new();
+        let wrong = &mut problems;
+        Self {
             docker_config,
-            progress: value("BUILDKIT_PROGRESS", text("BUILDKIT_PROGRESS"), progress)?,
+            progress: value("BUILDKIT_PROGRESS", &text, progress, wrong),
             no_color: raw("NO_COLOR").is_some(),
             colors: text("BUILDKIT_COLORS"),
-            tty_log_lines: value(
-                "BUILDKIT_TTY_LOG_LINES",
-                text("BUILDKIT_TTY_LOG_LINES"),
-                number("a number of lines"),
-            )?,
-            tty_display_rate: value(
-                "TTY_DISPLAY_RATE",
-                text("TTY_DISPLAY_RATE"),
-                number("a number of milliseconds"),
-            )?,
-            step_log_max_size: value(
-                "BUILDKIT_STEP_LOG_MAX_SIZE",
-                text("BUILDKIT_STEP_LOG_MAX_SIZE"),
-                number("a number of bytes"),
-            )?,
-            step_log_max_speed: value(
-                "BUILDKIT_STEP_LOG_MAX_SPEED",
-                text("BUILDKIT_STEP_LOG_MAX_SPEED"),
-                number("a number of bytes"),
-            )?,
+            tty_log_lines: value("BUILDKIT_TTY_LOG_LINES", &text, number("lines"), wrong),
+            tty_display_rate: value("TTY_DISPLAY_RATE", &text, number("milliseconds"), wrong),
+            step_log_max_size: value("BUILDKIT_STEP_LOG_MAX_SIZE", &text, number("bytes"), wrong),
+            step_log_max_speed: value("BUILDKIT_STEP_LOG_MAX_SPEED", &text, number("bytes"), wrong),
             term: text("TERM"),
             certificates,
             proxies: Proxies::from_variables(&text),
             root: path("DRYDOCK_ROOT"),
             data_home: path("XDG_DATA_HOME").filter(|p| p.is_absolute()),
-            source_date_epoch: value("SOURCE_DATE_EPOCH", text("SOURCE_DATE_EPOCH"), epoch)?,
-            platform: value("DOCKER_DEFAULT_PLATFORM", text("DOCKER_DEFAULT_PLATFORM"), |t| {
-                t.parse().map_err(|_| "is not a platform such as linux/amd64".to_owned())
-            })?,
+            source_date_epoch: value("SOURCE_DATE_EPOCH", &text, epoch, wrong),
+            platform: value(
+                "DOCKER_DEFAULT_PLATFORM",
+                &text,
+                |t| t.parse().map_err(|_| "is not a platform such as linux/amd64".to_owned()),
+                wrong,
+            ),
+            problems,
             home,
             variables: all
                 .into_iter()
                 .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
                 .collect(),
-        })
+        }
+    }
+
+    /// Whether all variables make sense.
+    ///
+    /// # Errors
+    /// With the first one that does not.
+    pub fn check(&self) -> Result<(), EnvironmentError> {
+        self.problems.first().cloned().map_or(Ok(()), Err)
     }
 
     /// A variable that is text, as it is.
@@ -165,13 +157,17 @@ impl Environment {
 
 fn value<T>(
     variable: &'static str,
-    text: Option<String>,
+    get: &dyn Fn(&str) -> Option<String>,
     parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<Option<T>, EnvironmentError> {
-    let Some(text) = text else { return Ok(None) };
-    match parse(text.trim()) {
-        Ok(value) => Ok(Some(value)),
-        Err(reason) => Err(EnvironmentError { variable, value: text, reason }),
+    wrong: &mut Vec<EnvironmentError>,
+) -> Option<T> {
+    let value = get(variable)?;
+    match parse(value.trim()) {
+        Ok(parsed) => Some(parsed),
+        Err(reason) => {
+            wrong.push(EnvironmentError { variable, value, reason });
+            None
+        }
     }
 }
 
@@ -181,7 +177,7 @@ fn progress(text: &str) -> Result<ProgressMode, String> {
 }
 
 fn number<T: std::str::FromStr>(what: &'static str) -> impl Fn(&str) -> Result<T, String> {
-    move |text| text.parse().map_err(|_| format!("is not {what}"))
+    move |text| text.parse().map_err(|_| format!("is not a number of {what}"))
 }
 
 /// Parses `SOURCE_DATE_EPOCH`: seconds since the epoch, not negative
@@ -204,7 +200,8 @@ mod tests {
     use super::*;
 
     fn new(variables: &[(&str, &str)]) -> Result<Environment, EnvironmentError> {
-        Environment::new(variables.iter().map(|(k, v)| (k.into(), v.into())))
+        let environment = Environment::new(variables.iter().map(|(k, v)| (k.into(), v.into())));
+        environment.check().map(|()| environment)
     }
 
     #[test]
@@ -247,6 +244,8 @@ mod tests {
         ] {
             let error = new(&[(name, bad)]).unwrap_err();
             assert!(error.to_string().starts_with(&format!("{name}={bad:?} is n")), "{error}");
+            // Whoever only lists images is not bothered.
+            Environment::new([(name.into(), bad.into())]);
         }
     }
 

@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 
 use frontend::LowerOptions;
 use graph::NetworkMode;
-use oci::{Platform, Reference, Timestamp};
+use oci::{Platform, Timestamp};
 
 use crate::args::{BuildArgs, GlobalArgs, Network};
 use crate::environment::{self, Environment};
 use crate::outputs::OutputPlan;
 use crate::outputs::plan::PlanError;
-use crate::progress::View;
 use crate::proxies::DockerConfig;
 
 /// Everything that a build needs to know before it reads a file.
@@ -148,7 +147,7 @@ impl BuildRequest {
         let mut notes = args.ignored.warnings();
         if outputs.is_empty() {
             notes.push(
-                "no output was asked for: the result stays in the cache only \
+                "No output specified: the result stays in the build cache only \
                  (-t NAME keeps it in the local store, -o writes it)"
                     .to_owned(),
             );
@@ -209,15 +208,6 @@ impl BuildRequest {
         }
         self.lower.contexts.insert(name.to_owned(), kind);
         Ok(())
-    }
-
-    /// The view of progress that arguments, environment and terminals give.
-    pub fn view(
-        args: &BuildArgs,
-        environment: &Environment,
-        terminals: crate::console::Terminals,
-    ) -> (View, Vec<String>) {
-        View::choose(args.progress, args.quiet, environment, terminals)
     }
 }
 
@@ -310,11 +300,6 @@ fn epoch(build_args: &BTreeMap<String, String>) -> Result<Option<Timestamp>, Req
     }
 }
 
-/// The names of `outputs`, for messages.
-pub fn familiar(names: &[Reference]) -> String {
-    names.iter().map(Reference::familiar).collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,8 +309,7 @@ mod tests {
         let line = format!("drydock build {line}");
         let cli = args::parse(line.split_whitespace().map(Into::into)).unwrap();
         let Command::Build(build) = cli.command else { panic!() };
-        let environment =
-            Environment::new(variables.iter().map(|(k, v)| (k.into(), v.into()))).unwrap();
+        let environment = Environment::new(variables.iter().map(|(k, v)| (k.into(), v.into())));
         let docker = r#"{"proxies":{"default":{"httpProxy":"http://p"}}}"#;
         let docker = DockerConfig::parse(docker).unwrap();
         BuildRequest::new(&build, &cli.global, &environment, &docker, true)

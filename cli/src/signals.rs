@@ -15,7 +15,14 @@ pub struct SignalGuard {
     handle: Handle,
 }
 
-/// Lets SIGINT, SIGTERM and SIGHUP cancel `token`, and calls `told` with the signal's name; a
+/// Whether the process of this `/proc/PID/status` (proc_pid_status(5)) ignores a signal.
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
+}
+
+/// Lets SIGINT, SIGTERM and SIGHUP (unless that is ignored already) cancel `token`, and calls `told` with the signal's name; a
 /// second signal exits at once, without any clean-up of ours: the kernel ends the containers
 /// with us.
 ///
@@ -25,7 +32,10 @@ pub fn install(
     token: CancelToken,
     told: impl Fn(&'static str) + Send + 'static,
 ) -> io::Result<SignalGuard> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Under nohup the build is to outlive its terminal.
+    let hangup = (!ignores(&status, SIGHUP)).then_some(SIGHUP);
+    let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
     let handle = signals.handle();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut cancelled = false;
@@ -53,6 +63,13 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
     use std::time::Duration;
+
+    #[test]
+    fn what_is_ignored() {
+        let status = "Name:\tx\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n";
+        assert!(ignores(status, SIGHUP) && !ignores(status, SIGINT));
+        assert!(!ignores("", SIGHUP) && !ignores("SigIgn: x", SIGHUP));
+    }
 
     #[test]
     fn the_first_signal_cancels() {

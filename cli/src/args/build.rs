@@ -85,13 +85,13 @@ pub struct BuildArgs {
     pub no_cache_filter: Vec<String>,
 
     /// The network of RUN: default (the host's), none or host
-    #[arg(long, value_name = "MODE", value_enum, default_value = "default", hide_possible_values = true, help_heading = STEPS)]
+    #[arg(long, value_name = "MODE", value_enum, default_value = "default", hide_default_value = true, hide_possible_values = true, help_heading = STEPS)]
     pub network: Network,
     /// A line for /etc/hosts of RUN
     #[arg(long = "add-host", value_name = "NAME:ADDRESS", value_parser = pair::extra_host, help_heading = STEPS)]
     pub add_hosts: Vec<ExtraHost>,
     /// Steps that run at the same time [default: the number of cores]
-    #[arg(long, value_name = "N", help_heading = STEPS)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = STEPS)]
     pub jobs: Option<NonZeroUsize>,
 
     /// How progress is shown: auto, plain, tty, quiet or rawjson [env: BUILDKIT_PROGRESS]

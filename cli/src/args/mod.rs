@@ -12,6 +12,7 @@ pub mod switch;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
 pub use build::{BuildArgs, Network, ProgressMode};
@@ -109,17 +110,34 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Usage> {
     if Path::new(&args[0]).file_name() == Some(OsStr::new("build")) {
         args[0] = "drydock".into();
         args.insert(1, "build".into());
-    } else if args.get(1).is_some_and(|a| a == "--version" || a == "-V") {
+        if args.len() == 3 && args[2] == "--version" {
+            args.drain(1..2);
+        }
+    }
+    if args.get(1).is_some_and(|a| a == "--version" || a == "-V") {
         args[1] = "version".into();
     }
-    let cli = Cli::try_parse_from(switch::resolve(args, SWITCHES))
-        .map_err(|e| Usage { text: e.render().to_string(), mistake: e.use_stderr() })?;
+    let cli = Cli::try_parse_from(switch::resolve(args, SWITCHES)).map_err(usage)?;
     if let Command::Build(build) = &cli.command
         && let Some(flag) = build.later.given()
     {
         return Err(Usage { text: format!("ERROR: not supported yet: {flag}\n"), mistake: true });
     }
     Ok(cli)
+}
+
+/// Help, or a mistake in the shape that all errors have.
+fn usage(mut error: clap::Error) -> Usage {
+    if error.kind() == ErrorKind::UnknownArgument {
+        // That it could be the name of a file: nobody means that.
+        error.remove(ContextKind::Suggested);
+    }
+    let mistake = error.use_stderr();
+    let mut text = error.render().to_string();
+    if let Some(rest) = text.strip_prefix("error: ") {
+        text = format!("ERROR: {rest}");
+    }
+    Usage { text, mistake }
 }
 
 #[cfg(test)]
@@ -200,6 +218,7 @@ mod tests {
             ("drydock build --no-cahce .", "--no-cache"),
             ("drydock build --progress fancy .", "plain"),
             ("drydock build --jobs 0 .", "--jobs"),
+            ("drydock build --jobs -1 .", "invalid value '-1' for '--jobs"),
             ("drydock build --platform x/y/z/w .", "not a platform"),
             ("drydock build --pull=maybe .", "maybe"),
             ("drydock build --network bridge .", "default"),
@@ -208,7 +227,10 @@ mod tests {
         ] {
             let text = mistake(line);
             assert!(text.contains(part), "{line}: {text}");
+            assert!(line == "drydock" || text.starts_with("ERROR: "), "{line}: {text}");
         }
+        let text = mistake("drydock build --frobnicate .");
+        assert!(text.contains("--frobnicate") && !text.contains("tip:"), "{text}");
     }
 
     #[test]
@@ -249,7 +271,9 @@ mod tests {
             assert!(help.text.contains(name), "{name}");
         }
         assert!(!run("drydock build -h").unwrap_err().text.contains("--secret"));
-        assert!(matches!(run("drydock --version").unwrap().command, Command::Version));
+        for line in ["drydock --version", "drydock -V", "/bin/build --version"] {
+            assert!(matches!(run(line).unwrap().command, Command::Version), "{line}");
+        }
         let Command::Prune(prune) = run("drydock prune -af --filter until=24h").unwrap().command
         else {
             panic!()

@@ -73,7 +73,7 @@ pub struct PushArgs {
     /// The name of an image
     #[arg(value_name = "NAME[:TAG]")]
     pub name: Reference,
-    /// Print nothing but errors
+    /// Show no progress, only the name with the digest
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -88,7 +88,7 @@ pub struct PullArgs {
     /// The platform [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<Platform>,
-    /// Print nothing but errors
+    /// Show no progress, only the name with the digest
     #[arg(short, long)]
     pub quiet: bool,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use frontend::{HistorySource, LowerError, Lowered, MAIN_CONTEXT, Parsed};
@@ -14,18 +14,19 @@ use worker::{BuildInput, Engine, Output, TreeOutput};
 
 use super::Context;
 use super::dockerfile::{self, Source};
-use super::export::{self, Variants};
+use super::export::{self, Targets, Variants};
 use super::failure::Failure;
 use super::images::Images;
 use super::session;
 use super::task::Task;
-use crate::args::{BuildArgs, ProgressMode};
+use crate::args::{BuildArgs, OutputSpec, ProgressMode};
 use crate::console::{self, Terminals};
 use crate::errors::{Place, chain, diagnostic, recap};
+use crate::outputs::OutputFile;
+use crate::outputs::destination;
 use crate::outputs::metadata::ImageResult;
-use crate::outputs::{destination, open};
-use crate::progress::Progress;
-use crate::request::{BuildRequest, RequestError};
+use crate::progress::{Progress, View};
+use crate::request::{BuildRequest, ContextSource};
 use crate::signals;
 
 /// What an ordinary user is told.
@@ -34,29 +35,35 @@ const NEEDS_ROOT: &str = "not supported yet: building as an ordinary user. Layer
 
 /// Builds.
 pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
-    if let Some(flag) = args.later.given() {
-        return Err(RequestError::Unsupported(flag.to_owned()).into());
-    }
     if !session::is_root() {
         return Err(Failure::error(NEEDS_ROOT));
     }
     let environment = &context.environment;
+    environment.check()?;
     let docker = session::docker_config(environment)?;
     let request =
         BuildRequest::new(args, &context.global, environment, &docker, session::is_root())?;
     let terminals = Terminals::of_process();
-    let (view, notes) = BuildRequest::view(args, environment, terminals);
-    for path in request.iidfile.iter().chain(&request.metadata_file) {
-        destination::remove_old(path)?;
-    }
-    let targets = open::open(&request.outputs, terminals)?;
+    let (view, notes) = View::choose(args.progress, args.quiet, environment, terminals);
+    dockerfile::check_contexts(&request)?;
+    let iidfile = result_file(request.iidfile.as_deref())?;
+    let metadata_file = result_file(request.metadata_file.as_deref())?;
+    let targets = Targets::open(&request.outputs, terminals)?;
     let progress = Progress::start(&view)?;
     if view.mode != ProgressMode::Quiet {
         request.notes.iter().chain(&notes).for_each(|note| progress.note(note));
     }
     let cancel = CancelToken::new();
     let _signals = signals::install(cancel.clone(), |_| {})?;
-    let mut build = Build { request, progress, cancel, mode: view.mode, colours: view.colours };
+    let mut build = Build {
+        request,
+        iidfile,
+        metadata_file,
+        progress,
+        cancel,
+        mode: view.mode,
+        colours: view.colours,
+    };
     let engine = session::open(&build.request.root, environment)?;
     let wake = {
         let engine = engine.clone();
@@ -67,9 +74,18 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     build.end(&engine, finished)
 }
 
+/// A file for what is known of the result, without what an earlier build left in its place.
+fn result_file(path: Option<&Path>) -> Result<Option<OutputFile>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    destination::remove_old(path)?;
+    Ok(Some(OutputFile::create(path)?))
+}
+
 /// A build that is going on.
 struct Build {
     request: BuildRequest,
+    iidfile: Option<OutputFile>,
+    metadata_file: Option<OutputFile>,
     progress: Progress,
     cancel: CancelToken,
     mode: ProgressMode,
@@ -77,32 +93,24 @@ struct Build {
 }
 
 impl Build {
-    fn run(
-        &mut self,
-        engine: &Arc<Engine>,
-        targets: Vec<open::OpenOutput>,
-    ) -> Result<ImageResult, Failure> {
+    fn run(&mut self, engine: &Arc<Engine>, targets: Targets) -> Result<ImageResult, Failure> {
         let started = Timestamp::now();
         self.tell_notes(engine);
-        let task = Task::start(&self.progress, "[internal] load build definition from Dockerfile");
-        let source = match dockerfile::read(&mut self.request) {
-            Ok(source) => source,
-            Err(failure) => {
-                task.failed(&failure.summary());
-                return Err(failure);
-            }
-        };
+        let source = self.read()?;
         let parsed = frontend::parse(&source.name, &source.text);
-        task.done();
         let policy = if self.request.pull { PullPolicy::Always } else { PullPolicy::IfMissing };
         let resolver = Resolver::new(engine, policy);
-        let images =
-            Images { resolver: &resolver, layouts: &self.request.layouts, events: &self.progress };
+        let images = Images {
+            resolver: &resolver,
+            layouts: &self.request.layouts,
+            events: &self.progress,
+            cancel: &self.cancel,
+        };
         let lowered = frontend::lower(&parsed, &self.request.lower, &images)
             .map_err(|error| self.lower_failure(&parsed, error))?;
         self.warn(&parsed, &lowered);
         let handles = resolver.images();
-        let solution = self.solve(engine, &source, &lowered, &handles, started)?;
+        let solution = self.solve(engine, &lowered, &handles, started)?;
         self.tell_notes(engine);
         let (result, steps) = outputs_of(&lowered, &solution);
         let history = history_of(&lowered);
@@ -131,18 +139,31 @@ impl Build {
         export::export(engine, plan, &images, targets, &self.progress, &self.cancel)
     }
 
+    /// Reads the Dockerfile and the ignore files.
+    fn read(&mut self) -> Result<Source, Failure> {
+        let Self { request, progress, cancel, .. } = self;
+        let name = dockerfile::name_of(request);
+        let title = format!("[internal] load build definition from {name}");
+        let source = in_task(progress, cancel, &title, || dockerfile::read(request, cancel))?;
+        if matches!(request.context, ContextSource::Directory(_)) {
+            in_task(progress, cancel, "[internal] load .dockerignore", || {
+                dockerfile::read_ignores(request, &source)
+            })?;
+        }
+        Ok(source)
+    }
+
     /// Runs the graph.
     fn solve(
         &self,
         engine: &Arc<Engine>,
-        source: &Source,
         lowered: &Lowered,
         handles: &HashMap<oci::Digest, Arc<worker::image::ImageHandle>>,
         started: Timestamp,
     ) -> Result<Solution<Output>, Failure> {
         let mut contexts: HashMap<String, PathBuf> =
             self.request.directories.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        if let Some(dir) = &source.context {
+        if let ContextSource::Directory(dir) = &self.request.context {
             contexts.insert(MAIN_CONTEXT.to_owned(), dir.clone());
         }
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -168,10 +189,9 @@ impl Build {
             .map(|d| diagnostic::summary(d, &files))
             .collect();
         if !lowered.unused_build_args.is_empty() {
-            messages.push(format!(
-                "one or more build-args were not consumed: {}",
-                lowered.unused_build_args.join(", ")
-            ));
+            // In the words that scripts look for.
+            let names = lowered.unused_build_args.join(" ");
+            messages.push(format!("[Warning] One or more build-args [{names}] were not consumed"));
         }
         for message in messages {
             self.progress.event(Event::Warning(Warning { id: None, message }));
@@ -182,24 +202,17 @@ impl Build {
         if self.mode == ProgressMode::Quiet {
             return;
         }
-        for note in engine.take_notes() {
+        for note in session::notes(engine) {
             self.progress.note(&note);
         }
     }
 
     fn lower_failure(&self, parsed: &Parsed, error: LowerError) -> Failure {
-        self.progress.finish();
-        let name = &parsed.source.name;
         match error {
             LowerError::Diagnostics(all) => {
                 let files = [parsed.source.clone()];
-                let errors: Vec<_> = all.iter().filter(|d| d.is_error()).collect();
                 let text = diagnostic::render(&all, &files, self.colours);
-                let summary = match errors.len() {
-                    1 => format!("ERROR: {name} has an error"),
-                    n => format!("ERROR: {name} has {n} errors"),
-                };
-                Failure::Told(format!("{text}{summary}"), None)
+                Failure::told(text, diagnostic::message(&all, &files), None)
             }
             LowerError::Resolve { span, reference, suggestion, source } => {
                 let place = place_of(&parsed.source, span);
@@ -210,28 +223,29 @@ impl Build {
                 if let Some(near) = suggestion {
                     message.push_str(&format!(" (did you mean {near:?}?)"));
                 }
-                let text = recap::failure(&[], Some(&place), &message, self.mode);
-                Failure::Told(text, Some(source))
+                let text = recap::failure(&[], Some(&place), self.mode);
+                Failure::told(text, message, Some(source))
             }
             other => Failure::error(other),
         }
     }
 
     fn solve_failure(&self, lowered: &Lowered, error: SolveError) -> Failure {
-        let summary = self.progress.finish();
         match error {
             SolveError::Failed { vertex, name, source } => {
                 let place = lowered.definition.vertex(vertex).meta.span.and_then(|(file, span)| {
                     Some(place_of(lowered.definition.source_map.files.get(file)?, span))
                 });
-                let failed: Vec<_> =
-                    summary.failed.into_iter().filter(|step| step.name == name).collect();
+                let failed: Vec<_> = self
+                    .progress
+                    .summary()
+                    .failed
+                    .into_iter()
+                    .filter(|step| step.name == name)
+                    .collect();
                 let message = chain::message(source.as_ref());
-                let text = recap::failure(&failed, place.as_ref(), &message, self.mode);
-                Failure::Told(text, Some(source))
-            }
-            SolveError::Cancelled => {
-                Failure::Told("ERROR: the build was cancelled".to_owned(), None)
+                let text = recap::failure(&failed, place.as_ref(), self.mode);
+                Failure::told(text, message, Some(source))
             }
             other => Failure::error(other),
         }
@@ -249,23 +263,43 @@ impl Build {
                 console::err(warnings.trim_end_matches('\n'));
             }
         }
-        let image = finished?;
+        let image = finished.map_err(|failure| match self.cancel.is_cancelled() {
+            true => Failure::error("the build was cancelled"),
+            // In the words that scripts look for.
+            false => failure.after("failed to solve"),
+        })?;
         durable?;
-        if let Some(path) = &self.request.iidfile
-            && let Some(id) = image.id()
-        {
-            destination::write_small(path, id.to_string().as_bytes())?;
+        if let (Some(file), Some(id)) = (self.iidfile, image.id()) {
+            file.put(id.to_string().as_bytes())?;
         }
-        if let Some(path) = &self.request.metadata_file {
-            destination::write_small(path, image.metadata().as_bytes())?;
+        if let Some(file) = self.metadata_file {
+            file.put(image.metadata().as_bytes())?;
         }
+        // Never behind an archive that went the same way.
+        let taken = self.request.outputs.exports.iter().any(OutputSpec::to_stdout);
         if self.request.quiet
+            && !taken
             && let Some(id) = image.id()
         {
             console::out(&format!("{id}\n")).map_err(Failure::output)?;
         }
         Ok(())
     }
+}
+
+fn in_task<T>(
+    progress: &Progress,
+    cancel: &CancelToken,
+    title: &str,
+    work: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let task = Task::start(progress, cancel, title);
+    let result = work();
+    match &result {
+        Ok(_) => task.done(),
+        Err(failure) => task.failed(failure.summary()),
+    }
+    result
 }
 
 fn place_of(file: &graph::SourceFile, span: graph::Span) -> Place {

@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use frontend::parse_ignore;
 use graph::pattern::IgnoreList;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use solver::CancelToken;
 
 use super::failure::Failure;
 use crate::request::{BuildRequest, ContextSource, DockerfileSource};
@@ -15,73 +19,101 @@ const MAX_FILE: u64 = 64 << 20;
 const DOCKERFILE: &str = "Dockerfile";
 const IGNORE: &str = ".dockerignore";
 
-/// A Dockerfile and the directory that it builds from.
+/// How long a cancelled build waits for standard input at most.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// A Dockerfile.
 pub(crate) struct Source {
-    /// The Dockerfile's name, for people.
+    /// Its name, for people.
     pub(crate) name: String,
     /// Its text.
     pub(crate) text: String,
-    /// The main context; none where there are no files.
-    pub(crate) context: Option<PathBuf>,
+    /// Where it is; none for standard input.
+    path: Option<PathBuf>,
 }
 
-/// Reads the Dockerfile that `request` names, and the ignore files into `request`.
+/// Makes sure that all directories which `request` names are there.
 ///
 /// # Errors
-/// If a file cannot be read or is not what it should be.
-pub(crate) fn read(request: &mut BuildRequest) -> Result<Source, Failure> {
-    let context = match &request.context {
-        ContextSource::Directory(path) => Some(check_context(path)?),
-        ContextSource::Stdin => None,
+/// If one is not.
+pub(crate) fn check_contexts(request: &BuildRequest) -> Result<(), Failure> {
+    if let ContextSource::Directory(path) = &request.context {
+        check_context("context", path)?;
+    }
+    for (name, path) in &request.directories {
+        check_context(&format!("context {name:?}"), path)?;
+    }
+    Ok(())
+}
+
+fn check_context(what: &str, path: &Path) -> Result<(), Failure> {
+    let reason = match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => "is not a directory".to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "not found".to_owned(),
+        Err(error) => format!("cannot be opened: {error}"),
     };
-    let from_stdin =
-        request.context == ContextSource::Stdin || request.dockerfile == DockerfileSource::Stdin;
-    let (name, path, bytes) = match &request.dockerfile {
-        _ if from_stdin => ("Dockerfile".to_owned(), None, read_stdin()?),
+    Err(Failure::error(format!("unable to prepare {what}: path {path:?} {reason}")))
+}
+
+/// The file name of the Dockerfile that `request` names, for people.
+pub(crate) fn name_of(request: &BuildRequest) -> String {
+    match &request.dockerfile {
         DockerfileSource::File(path) => {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let bytes = read_file(path).map_err(|e| cannot_read(path, &e))?;
-            (name, Some(path.clone()), bytes)
+            path.file_name().unwrap_or_default().to_string_lossy().into_owned()
         }
-        _ => {
-            let dir = context.clone().unwrap_or_default();
-            let (path, bytes) = read_default(&dir)?;
-            (path.file_name().unwrap_or_default().to_string_lossy().into_owned(), Some(path), bytes)
+        _ => DOCKERFILE.to_owned(),
+    }
+}
+
+/// Reads the Dockerfile that `request` names. Waiting for standard input ends with `cancel`.
+///
+/// # Errors
+/// If it cannot be read or is not what it should be.
+pub(crate) fn read(request: &BuildRequest, cancel: &CancelToken) -> Result<Source, Failure> {
+    let (path, bytes) = match (&request.context, &request.dockerfile) {
+        (ContextSource::Stdin, _) | (_, DockerfileSource::Stdin) => (None, read_stdin(cancel)?),
+        (_, DockerfileSource::File(path)) => {
+            let bytes = read_file(path).map_err(|e| cannot_read(path, &e))?;
+            (Some(path.clone()), bytes)
+        }
+        (ContextSource::Directory(dir), DockerfileSource::Default) => {
+            let (path, bytes) = read_default(dir)?;
+            (Some(path), bytes)
         }
     };
-    if from_stdin && looks_like_archive(&bytes) {
+    let name = match &path {
+        Some(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        None => DOCKERFILE.to_owned(),
+    };
+    if path.is_none() && looks_like_archive(&bytes) {
         return Err(Failure::error(
             "not supported yet: a tar archive as context on standard input",
         ));
     }
     let text = String::from_utf8(bytes).map_err(|e| {
-        Failure::error(format!("{name} is not UTF-8: byte {}", e.utf8_error().valid_up_to()))
+        let at = e.utf8_error().valid_up_to();
+        Failure::error(format!("failed to read dockerfile: {name} is not UTF-8: byte {at}"))
     })?;
-    if let Some(dir) = &context {
-        request.lower.ignore = read_ignore(dir, path.as_deref())?;
-    }
-    for (name, dir) in &mut request.directories {
-        *dir = check_context(dir)?;
-        request.lower.context_ignores.insert(name.clone(), read_ignore(dir, None)?);
-    }
-    Ok(Source { name, text, context })
+    Ok(Source { name, text, path })
 }
 
-fn check_context(path: &Path) -> Result<PathBuf, Failure> {
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() => Ok(path.to_owned()),
-        Ok(_) => {
-            Err(Failure::error(format!("the build context {} is not a directory", path.display())))
-        }
-        Err(error) => Err(Failure::error(format!(
-            "cannot open the build context {}: {error}",
-            path.display()
-        ))),
+/// Reads the ignore files of all contexts into `request`.
+///
+/// # Errors
+/// If one cannot be read or makes no sense.
+pub(crate) fn read_ignores(request: &mut BuildRequest, source: &Source) -> Result<(), Failure> {
+    if let ContextSource::Directory(dir) = &request.context {
+        request.lower.ignore = read_ignore(dir, source.path.as_deref())?;
     }
+    for (name, dir) in &request.directories {
+        request.lower.context_ignores.insert(name.clone(), read_ignore(dir, None)?);
+    }
+    Ok(())
 }
 
 fn cannot_read(path: &Path, error: &io::Error) -> Failure {
-    Failure::error(format!("cannot read the Dockerfile {}: {error}", path.display()))
+    Failure::error(format!("failed to read dockerfile: open {}: {error}", path.display()))
 }
 
 /// `Dockerfile`, or `dockerfile` where that is missing.
@@ -93,10 +125,12 @@ fn read_default(dir: &Path) -> Result<(PathBuf, Vec<u8>), Failure> {
             let lower = dir.join(DOCKERFILE.to_lowercase());
             match read_file(&lower) {
                 Ok(bytes) => Ok((lower, bytes)),
-                Err(_) => Err(Failure::error(format!(
-                    "there is no Dockerfile in {} (-f FILE names another one)",
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Failure::error(format!(
+                    "failed to read dockerfile: there is no Dockerfile in {} \
+                     (-f FILE names another one)",
                     dir.display()
                 ))),
+                Err(e) => Err(cannot_read(&lower, &e)),
             }
         }
         Err(error) => Err(cannot_read(&path, &error)),
@@ -107,9 +141,30 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     read_bounded(fs::File::open(path)?)
 }
 
-fn read_stdin() -> Result<Vec<u8>, Failure> {
-    read_bounded(io::stdin().lock())
-        .map_err(|e| Failure::error(format!("cannot read the Dockerfile from standard input: {e}")))
+fn read_stdin(cancel: &CancelToken) -> Result<Vec<u8>, Failure> {
+    read_bounded(Cancellable { input: rustix::stdio::stdin(), cancel })
+        .map_err(|e| Failure::error(format!("failed to read dockerfile: read standard input: {e}")))
+}
+
+/// A file that may have nothing to read for long: somebody's keyboard.
+struct Cancellable<'a> {
+    input: BorrowedFd<'a>,
+    cancel: &'a CancelToken,
+}
+
+impl Read for Cancellable<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(io::Error::other("cancelled"));
+            }
+            match poll(&mut [PollFd::new(&self.input, PollFlags::IN)], Some(&PATIENCE)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(rustix::io::read(self.input, buffer)?),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
 }
 
 fn read_bounded(reader: impl Read) -> io::Result<Vec<u8>> {
@@ -146,4 +201,37 @@ fn read_ignore(dir: &Path, dockerfile: Option<&Path>) -> Result<IgnoreList, Fail
         }
     }
     Ok(IgnoreList::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn waiting_for_input_can_be_cancelled() {
+        let (read, mut write) = io::pipe().unwrap();
+        let cancel = CancelToken::new();
+        let mut input = Cancellable { input: read.as_fd(), cancel: &cancel };
+        write.write_all(b"FROM a").unwrap();
+        let mut buffer = [0; 64];
+        assert_eq!(input.read(&mut buffer).unwrap(), 6);
+        let started = Instant::now();
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                std::thread::sleep(Duration::from_millis(20));
+                cancel.cancel();
+            });
+            assert!(input.read(&mut buffer).is_err());
+        });
+        assert!(started.elapsed() < Duration::from_secs(10));
+        let fresh = CancelToken::new();
+        drop(write);
+        assert_eq!(
+            Cancellable { input: read.as_fd(), cancel: &fresh }.read(&mut buffer).unwrap(),
+            0
+        );
+    }
 }

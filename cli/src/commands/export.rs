@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use exporter::{Bundle, ExportError, Image, LayerFormat, Report, bundle};
 use oci::layer::Compression;
-use oci::{Descriptor, Reference, Timestamp};
+use oci::{Descriptor, Reference};
 use solver::CancelToken;
 use worker::Engine;
 use worker::image::ImageLayers;
 
 use super::failure::Failure;
-use super::load_into;
+use super::load_into::{ContainerEngine, LoadError};
 use super::task::Task;
 use crate::args::{LayerCompression, OutputKind, OutputSpec};
+use crate::console::Terminals;
 use crate::outputs::OutputPlan;
 use crate::outputs::metadata::ImageResult;
-use crate::outputs::open::{OpenOutput, OpenTarget, OutputStream};
+use crate::outputs::open::{self, OpenOutput, OpenTarget, OutputStream};
 use crate::progress::Progress;
 
 /// The image as it is, and with file times rewritten, where each is wanted.
@@ -68,36 +69,57 @@ fn format_of(output: &OutputSpec) -> LayerFormat {
     LayerFormat { compression, level: output.layers.level, force: output.layers.force }
 }
 
-/// Exports every output, then names the image in the local store.
+/// Names the image in the local store, then exports every output in turn. Each output is complete
+/// when its export ended: what comes after it may fail.
 pub(crate) fn export(
     engine: &Arc<Engine>,
     plan: &OutputPlan,
     images: &Variants,
-    targets: Vec<OpenOutput>,
+    targets: Targets,
     progress: &Progress,
     cancel: &CancelToken,
 ) -> Result<ImageResult, Failure> {
-    let exporter = Exporter { engine, progress, cancel };
-    let mut manifest = None;
-    for target in targets {
-        let (image, _) = &images[&target.spec.rewrite_timestamp];
-        if let Some(descriptor) = exporter.one(image, target)? {
-            manifest = Some(descriptor);
-        }
-    }
+    let Targets { outputs, loader } = targets;
+    let exporter = Exporter { engine, progress, cancel, loader };
     let stored = images.get(&store_rewrites(plan));
     if let (Some((image, layers)), false) = (stored, plan.store.is_empty()) {
         exporter.store(image, layers, &plan.store)?;
+    }
+    let mut manifest = None;
+    for output in outputs {
+        let (image, _) = &images[&output.spec.rewrite_timestamp];
+        if let Some(descriptor) = exporter.one(image, output)? {
+            manifest = Some(descriptor);
+        }
     }
     let shown = stored.or_else(|| images.values().next()).filter(|_| plan.has_image());
     let config = shown.map(|(image, _)| oci::Digest::of(&image.config.to_json()));
     Ok(ImageResult { config, manifest, names: plan.names() })
 }
 
+/// Everything that an image goes to, found ready before the build.
+pub(crate) struct Targets {
+    outputs: Vec<OpenOutput>,
+    loader: Option<ContainerEngine>,
+}
+
+impl Targets {
+    /// Opens the destinations of `plan`, and finds the engine for what is to be loaded.
+    ///
+    /// # Errors
+    /// If one cannot be used.
+    pub(crate) fn open(plan: &OutputPlan, terminals: Terminals) -> Result<Self, Failure> {
+        let loads = plan.exports.iter().any(|o| o.kind == OutputKind::Load);
+        let loader = if loads { Some(ContainerEngine::find()?) } else { None };
+        Ok(Self { outputs: open::open(plan, terminals)?, loader })
+    }
+}
+
 struct Exporter<'a> {
     engine: &'a Arc<Engine>,
     progress: &'a Progress,
     cancel: &'a CancelToken,
+    loader: Option<ContainerEngine>,
 }
 
 impl Exporter<'_> {
@@ -144,7 +166,8 @@ impl Exporter<'_> {
                 let made = self.task("loading into the container engine", |report| {
                     let made = bundle(image, &format_of(&spec), report)?;
                     let blobs = self.engine.state().blobs();
-                    load_into::load(|out| {
+                    let loader = self.loader.ok_or(LoadError::NoEngine)?;
+                    loader.load(self.cancel, |out| {
                         exporter::docker_archive(image, &made, names, blobs, out, report)
                     })
                 })?;
@@ -195,13 +218,12 @@ impl Exporter<'_> {
         layers: &ImageLayers,
         names: &[Reference],
     ) -> Result<(), Failure> {
-        let task = Task::start(self.progress, "exporting to image");
-        let started = Timestamp::now();
+        let task = Task::start(self.progress, self.cancel, "exporting to image");
         let result = self.engine.store_image(image, layers, names);
         if let Ok(config) = &result {
-            task.status(&format!("writing image {}", config.digest), 0, 0, started, true);
+            task.part(&format!("writing image {}", config.digest));
             for name in names {
-                task.status(&format!("naming to {name}"), 0, 0, started, true);
+                task.part(&format!("naming to {name}"));
             }
         }
         task.end(result)?;
@@ -213,9 +235,8 @@ impl Exporter<'_> {
         title: &str,
         work: impl FnOnce(&dyn Report) -> Result<T, E>,
     ) -> Result<T, Failure> {
-        let task = Task::start(self.progress, title);
-        let report = TaskReport { task: &task, cancel: self.cancel, started: Timestamp::now() };
-        let result = work(&report);
+        let task = Task::start(self.progress, self.cancel, title);
+        let result = work(&task.report());
         task.end(result).map_err(Failure::error)
     }
 }
@@ -229,24 +250,3 @@ type ArchiveWriter = fn(
     &mut dyn std::io::Write,
     &dyn Report,
 ) -> Result<Descriptor, ExportError>;
-
-/// The progress of an export as statuses of its task.
-pub(crate) struct TaskReport<'a> {
-    pub(crate) task: &'a Task<'a>,
-    pub(crate) cancel: &'a CancelToken,
-    pub(crate) started: Timestamp,
-}
-
-impl Report for TaskReport<'_> {
-    fn progress(&self, part: &str, current: u64, total: u64) {
-        self.task.status(part, current, total, self.started, false);
-    }
-
-    fn done(&self, part: &str) {
-        self.task.status(part, 0, 0, self.started, true);
-    }
-
-    fn cancelled(&self) -> bool {
-        self.cancel.is_cancelled()
-    }
-}

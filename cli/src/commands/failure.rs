@@ -6,48 +6,66 @@ use std::io;
 use crate::console;
 use crate::errors::{chain, hints};
 
+/// An error as it may cross threads.
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+
 /// The end of a command that did not do what it was asked for.
-pub(crate) enum Failure {
-    /// An error that is told as one line after `ERROR: `.
-    Error(Box<dyn Error + Send + Sync>),
-    /// A text that tells everything, ready to print, and the error that it tells of.
-    Told(String, Option<Box<dyn Error + Send + Sync>>),
+pub(crate) struct Failure {
+    /// What is shown before the message: output, source lines. Lines, or empty.
+    shown: String,
+    /// One line, told after `ERROR: `.
+    message: String,
+    /// The error that it is about, for advice and for `--debug`.
+    cause: Option<BoxError>,
+    /// Advice that the error alone does not give.
+    hint: Option<&'static str>,
 }
 
 impl Failure {
-    pub(crate) fn error(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::Error(error.into())
+    /// What `error` and its causes say.
+    pub(crate) fn error(error: impl Into<BoxError>) -> Self {
+        let error = error.into();
+        let message = chain::message(error.as_ref());
+        Self { shown: String::new(), message, cause: Some(error), hint: None }
+    }
+
+    /// A message of its own, after what is to be shown with it.
+    pub(crate) fn told(shown: String, message: impl Into<String>, cause: Option<BoxError>) -> Self {
+        Self { shown, message: message.into(), cause, hint: None }
     }
 
     /// Standard output cannot be written.
     pub(crate) fn output(error: io::Error) -> Self {
-        Self::Error(format!("cannot write to standard output: {error}").into())
+        Self::error(format!("cannot write to standard output: {error}"))
+    }
+
+    /// The same, after what it happened to.
+    pub(crate) fn after(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
+    /// The same with advice.
+    pub(crate) fn hint(self, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..self }
     }
 
     /// In one line, for a line of progress.
-    pub(crate) fn summary(&self) -> String {
-        match self {
-            Self::Error(error) => chain::message(error.as_ref()),
-            Self::Told(text, _) => text.lines().last().unwrap_or_default().to_owned(),
-        }
+    pub(crate) fn summary(&self) -> &str {
+        &self.message
     }
 
     /// Prints it, with advice where there is some; with `debug` every cause on a line of its own.
     pub(crate) fn print(&self, debug: bool) {
-        let error = match self {
-            Self::Error(error) => {
-                console::err(&format!("ERROR: {}", chain::message(error.as_ref())));
-                Some(error)
-            }
-            Self::Told(text, error) => {
-                console::err(text.trim_end());
-                error.as_ref()
-            }
-        };
-        for cause in error.iter().filter(|_| debug).flat_map(|e| chain::causes(e.as_ref())) {
+        if !self.shown.is_empty() {
+            console::err(self.shown.trim_end());
+        }
+        console::err(&format!("ERROR: {}", self.message));
+        let cause = self.cause.as_ref();
+        for cause in cause.iter().filter(|_| debug).flat_map(|c| chain::causes(c.as_ref())) {
             console::err(&format!("caused by: {cause}"));
         }
-        for hint in error.iter().flat_map(|e| hints::hints(e.as_ref())) {
+        let hints = cause.iter().flat_map(|c| hints::hints(c.as_ref()));
+        for hint in self.hint.map(str::to_owned).into_iter().chain(hints) {
             console::err(&format!("hint: {hint}"));
         }
     }
@@ -55,6 +73,19 @@ impl Failure {
 
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::Error(Box::new(error))
+        Self::error(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_with_what_it_happened_to() {
+        let failure = Failure::error("no\nsuch thing").after("failed to solve");
+        assert_eq!(failure.summary(), "failed to solve: no such thing");
+        let failure = Failure::from(io::Error::other("disk")).after("a").after("b");
+        assert_eq!(failure.summary(), "b: a: disk");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use frontend::{ImageLocation, ImageRequest, ImageResolver, ResolvedImage};
-use solver::EventSink;
+use solver::{CancelToken, EventSink};
 use worker::image::{Location, Resolver};
 
 use super::task::Task;
@@ -15,6 +15,7 @@ pub(crate) struct Images<'a> {
     pub(crate) resolver: &'a Resolver<'a>,
     pub(crate) layouts: &'a BTreeMap<String, LayoutSource>,
     pub(crate) events: &'a dyn EventSink,
+    pub(crate) cancel: &'a CancelToken,
 }
 
 impl ImageResolver for Images<'_> {
@@ -34,6 +35,7 @@ impl ImageResolver for Images<'_> {
         };
         let task = Task::start(
             self.events,
+            self.cancel,
             &format!("[internal] load metadata for {}", request.reference),
         );
         let asked = worker::image::ImageRequest {

@@ -30,11 +30,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(usage) => return finish(console::out(&usage.text).map_err(Failure::output), false),
     };
-    let environment = match Environment::of_process() {
-        Ok(environment) => environment,
-        Err(error) => return finish(Err(Failure::error(error)), cli.global.debug),
-    };
-    let context = Context { global: cli.global, environment };
+    let context = Context { global: cli.global, environment: Environment::of_process() };
     let debug = context.global.debug;
     let result = match cli.command {
         Command::Build(args) => build::run(&args, &context),

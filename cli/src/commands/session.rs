@@ -1,5 +1,7 @@
 //! Opening the state directory with what the environment says.
 
+use std::io;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,9 +10,14 @@ use worker::{Engine, EngineConfig};
 use super::Context;
 use super::failure::Failure;
 use crate::client;
+use crate::console;
 use crate::environment::Environment;
+use crate::errors::chain;
 use crate::proxies::DockerConfig;
 use crate::request::RequestError;
+
+/// What to do where the state directory cannot be written.
+const OTHER_ROOT: &str = "another state directory can be given with --root or DRYDOCK_ROOT";
 
 /// Whether this process is root.
 pub(crate) fn is_root() -> bool {
@@ -24,16 +31,51 @@ pub(crate) fn open(root: &Path, environment: &Environment) -> Result<Arc<Engine>
         registry: client::config(environment)?,
         uid: rustix::process::geteuid().as_raw(),
     };
-    Ok(Arc::new(Engine::open(config)?))
+    let engine = Engine::open(config).map_err(|error| {
+        let denied = chain::find::<io::Error>(&error).is_some_and(|e| {
+            matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+        });
+        let failure = Failure::from(error).after(&format!("state directory {}", root.display()));
+        if denied { failure.hint(OTHER_ROOT) } else { failure }
+    })?;
+    Ok(Arc::new(engine))
 }
 
-/// Opens the engine of a command that has no request of its own.
-pub(crate) fn open_default(context: &Context) -> Result<Arc<Engine>, Failure> {
-    let root = context
-        .environment
-        .state_directory(context.global.root.as_deref(), is_root())
-        .ok_or(RequestError::NoRoot)?;
-    open(&root, &context.environment)
+/// What the engine and the state directory have to say since it was asked last.
+pub(crate) fn notes(engine: &Engine) -> Vec<String> {
+    let mut notes = engine.take_notes();
+    notes.extend(engine.state().take_warnings());
+    notes
+}
+
+/// The engine of a command on the local store. What it has to say is told at the end.
+pub(crate) struct Store(Arc<Engine>);
+
+impl Store {
+    /// Opens the engine of a command that has no request of its own.
+    pub(crate) fn open(context: &Context) -> Result<Self, Failure> {
+        let root = context
+            .environment
+            .state_directory(context.global.root.as_deref(), is_root())
+            .ok_or(RequestError::NoRoot)?;
+        open(&root, &context.environment).map(Self)
+    }
+}
+
+impl Deref for Store {
+    type Target = Arc<Engine>;
+
+    fn deref(&self) -> &Arc<Engine> {
+        &self.0
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        for note in notes(&self.0) {
+            console::err(&format!("WARNING: {note}"));
+        }
+    }
 }
 
 /// Docker's `config.json`, an empty one where there is none.

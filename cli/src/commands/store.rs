@@ -10,19 +10,19 @@ use solver::CancelToken;
 use worker::{Engine, WorkerError};
 
 use super::Context;
-use super::export::TaskReport;
 use super::failure::Failure;
-use super::session;
+use super::session::Store;
 use super::task::Task;
 use crate::args::{ImagesArgs, InspectArgs, LoadArgs, PullArgs, PushArgs, RmiArgs, TagArgs};
 use crate::console::{self, Terminals};
+use crate::errors::chain;
 use crate::listing;
 use crate::progress::{Progress, View};
 use crate::signals;
 
 /// `drydock images`.
 pub(crate) fn images(args: &ImagesArgs, context: &Context) -> Result<(), Failure> {
-    let engine = session::open_default(context)?;
+    let engine = Store::open(context)?;
     let images = engine.state().images().list()?;
     let images = listing::select(images, args).map_err(Failure::error)?;
     print(&listing::images(&images, args, Timestamp::now()))
@@ -58,7 +58,7 @@ fn names_of(engine: &Engine, image: &StoredImage) -> Result<Vec<String>, Failure
 
 /// `drydock inspect`.
 pub(crate) fn inspect(args: &InspectArgs, context: &Context) -> Result<(), Failure> {
-    let engine = session::open_default(context)?;
+    let engine = Store::open(context)?;
     let mut all = Vec::new();
     for name in &args.images {
         let stored = find(&engine, name)?;
@@ -75,7 +75,7 @@ pub(crate) fn tag(args: &TagArgs, context: &Context) -> Result<(), Failure> {
     if args.target.digest().is_some() {
         return Err(Failure::error("an image cannot be given a name with a digest"));
     }
-    let engine = session::open_default(context)?;
+    let engine = Store::open(context)?;
     let image = find(&engine, &args.source)?;
     let named =
         StoredImage { reference: Some(args.target.to_string()), stored: Timestamp::now(), ..image };
@@ -85,7 +85,7 @@ pub(crate) fn tag(args: &TagArgs, context: &Context) -> Result<(), Failure> {
 
 /// `drydock rmi`.
 pub(crate) fn rmi(args: &RmiArgs, context: &Context) -> Result<(), Failure> {
-    let engine = session::open_default(context)?;
+    let engine = Store::open(context)?;
     let mut failed = Vec::new();
     for name in &args.images {
         if let Err(reason) = remove(&engine, name, args.force)? {
@@ -124,7 +124,7 @@ fn remove(engine: &Engine, name: &str, force: bool) -> Result<Result<(), String>
 
 /// `drydock load`.
 pub(crate) fn load(args: &LoadArgs, context: &Context) -> Result<(), Failure> {
-    let engine = session::open_default(context)?;
+    let engine = Store::open(context)?;
     let host = Platform::host();
     let loaded = match &args.input {
         Some(path) => engine.load(path, &host)?,
@@ -132,7 +132,10 @@ pub(crate) fn load(args: &LoadArgs, context: &Context) -> Result<(), Failure> {
             // An archive is read in several places: standard input must become a file first.
             let mut file = tempfile::NamedTempFile::new_in(engine.state().run_dir())?;
             io::copy(&mut io::stdin().lock(), &mut file)?;
-            engine.load(file.path(), &host)?
+            engine.load(file.path(), &host).map_err(|error| {
+                let name = format!("{:?}", file.path());
+                Failure::error(chain::message(&error).replace(&name, "standard input"))
+            })?
         }
     };
     engine.state().finish()?;
@@ -150,38 +153,44 @@ fn with_progress<T>(
     quiet: bool,
     engine: &Arc<Engine>,
     title: &str,
-    work: impl FnOnce(&Task<'_>, &CancelToken) -> Result<T, Failure>,
+    work: impl FnOnce(&Task<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let (view, _) = View::choose(None, quiet, &context.environment, Terminals::of_process());
+    let (view, notes) = View::choose(None, quiet, &context.environment, Terminals::of_process());
     let progress = Progress::start(&view)?;
+    notes.iter().for_each(|note| progress.note(note));
     let cancel = CancelToken::new();
     let _signals = signals::install(cancel.clone(), |_| {})?;
     let client = engine.clone();
     let _wake = cancel.on_cancel(move || client.client().shutdown());
-    let task = Task::start(&progress, title);
-    let result = work(&task, &cancel);
+    let task = Task::start(&progress, &cancel, title);
+    let result = work(&task);
     match &result {
         Ok(_) => task.done(),
-        Err(failure) => task.failed(&failure.summary()),
+        Err(failure) => task.failed(failure.summary()),
     }
     let durable = engine.state().finish();
     progress.finish();
-    let value = result?;
+    let value = match result {
+        Err(_) if cancel.is_cancelled() => {
+            return Err(Failure::error(format!("{title} was cancelled")));
+        }
+        result => result?,
+    };
     durable?;
     Ok(value)
 }
 
 /// `drydock push`.
 pub(crate) fn push(args: &PushArgs, context: &Context) -> Result<(), Failure> {
-    let engine = session::open_default(context)?;
+    let engine = Store::open(context)?;
     let stored = engine
         .state()
         .images()
         .get(&args.name.to_string())?
         .ok_or_else(|| WorkerError::NoImage(args.name.clone()))?;
     let title = format!("pushing {}", args.name.familiar());
-    let pushed = with_progress(context, args.quiet, &engine, &title, |task, cancel| {
-        let report = TaskReport { task, cancel, started: Timestamp::now() };
+    let pushed = with_progress(context, args.quiet, &engine, &title, |task| {
+        let report = task.report();
         let image = engine.stored_image(&stored, &args.name)?;
         let format = LayerFormat::default();
         // The manifest that an image came with keeps its digest.
@@ -198,23 +207,17 @@ pub(crate) fn push(args: &PushArgs, context: &Context) -> Result<(), Failure> {
         let blobs = engine.state().blobs();
         Ok(exporter::push(&image, &made, names, blobs, engine.client(), &report)?)
     })?;
-    if args.quiet {
-        return Ok(());
-    }
     print(&format!("{}@{}\n", args.name.repository(), pushed.digest))
 }
 
 /// `drydock pull`.
 pub(crate) fn pull(args: &PullArgs, context: &Context) -> Result<(), Failure> {
-    let engine = session::open_default(context)?;
+    let engine = Store::open(context)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let title = format!("pulling {}", args.name.familiar());
-    let stored = with_progress(context, args.quiet, &engine, &title, |task, cancel| {
-        Ok(engine.pull_image(&args.name, &platform, &task.context(cancel))?)
+    let stored = with_progress(context, args.quiet, &engine, &title, |task| {
+        Ok(engine.pull_image(&args.name, &platform, &task.context())?)
     })?;
-    if args.quiet {
-        return Ok(());
-    }
     let digest = stored.manifest.as_ref().map_or_else(|| stored.id(), |m| m.digest);
     print(&format!("{}@{digest}\n", args.name.repository()))
 }

@@ -7,14 +7,14 @@ use oci::Timestamp;
 
 use super::Context;
 use super::failure::Failure;
-use super::session;
+use super::session::Store;
 use crate::args::{DuArgs, PruneArgs};
 use crate::console;
 use crate::listing;
 
 /// `drydock du`.
 pub(crate) fn du(args: &DuArgs, context: &Context) -> Result<(), Failure> {
-    let engine = session::open_default(context)?;
+    let engine = Store::open(context)?;
     let usage = engine.usage()?;
     let text = match args.json {
         true => listing::usage_json(&usage),
@@ -39,7 +39,7 @@ pub(crate) fn prune(args: &PruneArgs, context: &Context) -> Result<(), Failure> 
             return Err(Failure::error("nothing was removed"));
         }
     }
-    let engine = session::open_default(context)?;
+    let engine = Store::open(context)?;
     let request = Request {
         all: args.all,
         unused_since: age.map(|age| before(Timestamp::now(), age)),

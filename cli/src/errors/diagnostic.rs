@@ -32,6 +32,27 @@ pub fn summary(diagnostic: &Diagnostic, files: &[SourceFile]) -> String {
     format!("{rule}{}{line}", diagnostic.message)
 }
 
+/// The first error in one line, and how many there are: `dockerfile parse error on line 3: unknown
+/// instruction: RUNN (and 1 more error)`.
+pub fn message(diagnostics: &[Diagnostic], files: &[SourceFile]) -> String {
+    let mut errors = diagnostics.iter().filter(|d| d.is_error());
+    let Some(first) = errors.next() else { return "the Dockerfile has errors".to_owned() };
+    let place = match files.get(first.file) {
+        // In the words that scripts look for.
+        Some(file) if !file.text.is_empty() => {
+            format!("dockerfile parse error on line {}: ", file.line_of(first.span.start))
+        }
+        _ => String::new(),
+    };
+    let message = crate::progress::text::clean(&first.message.replace('\n', " "), false);
+    let more = match errors.count() {
+        0 => String::new(),
+        1 => " (and 1 more error)".to_owned(),
+        n => format!(" (and {n} more errors)"),
+    };
+    format!("{place}{message}{more}")
+}
+
 fn one(diagnostic: &Diagnostic, file: Option<&SourceFile>, colours: bool) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
@@ -138,6 +159,20 @@ mod tests {
         let text = render(std::slice::from_ref(&warning), &files, false);
         assert!(text.starts_with("warning[FromAsCasing]: casing differs"), "{text}");
         assert_eq!(summary(&warning, &files), "FromAsCasing: casing differs (line 1)");
+    }
+
+    #[test]
+    fn the_message_tells_the_first_error() {
+        let files = [file("FROM busybox\nRUNN a\nFRM\n")];
+        let all = [
+            Diagnostic::warning("X", Span::new(0, 4), "w"),
+            Diagnostic::error(Span::new(13, 17), "unknown instruction: RUNN"),
+            Diagnostic::error(Span::new(20, 23), "unknown instruction: FRM"),
+        ];
+        let first = "dockerfile parse error on line 2: unknown instruction: RUNN";
+        assert_eq!(message(&all[..2], &files), first);
+        assert_eq!(message(&all, &files), format!("{first} (and 1 more error)"));
+        assert_eq!(message(&all[1..2], &[file("")]), "unknown instruction: RUNN");
     }
 
     #[test]

@@ -61,15 +61,11 @@ fn registry(error: &RegistryError) -> Option<String> {
 }
 
 fn system(error: &std::io::Error) -> Option<String> {
-    use std::io::ErrorKind::{ReadOnlyFilesystem, StorageFull};
     match error.kind() {
-        StorageFull => Some(
+        std::io::ErrorKind::StorageFull => Some(
             "the disk is full: `drydock du` shows what the cache takes, `drydock prune` frees it"
                 .to_owned(),
         ),
-        ReadOnlyFilesystem => {
-            Some("another state directory can be given with --root or DRYDOCK_ROOT".to_owned())
-        }
         _ => None,
     }
 }

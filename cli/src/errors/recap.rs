@@ -40,14 +40,9 @@ pub fn output(step: &FailedStep, mode: ProgressMode) -> String {
     out
 }
 
-/// What is printed when a build failed: the output of the failed steps, the instruction, and the
-/// message after `ERROR: `.
-pub fn failure(
-    failed: &[FailedStep],
-    place: Option<&Place>,
-    message: &str,
-    mode: ProgressMode,
-) -> String {
+/// What is printed before the message when a build failed: the output of the failed steps, and
+/// the instruction.
+pub fn failure(failed: &[FailedStep], place: Option<&Place>, mode: ProgressMode) -> String {
     let mut out = String::new();
     for step in failed.iter().filter(|s| !s.lines.is_empty()) {
         out.push_str(&output(step, mode));
@@ -55,7 +50,6 @@ pub fn failure(
     if let Some(place) = place {
         out.push_str(&excerpt(&place.file, &place.text, place.lines.clone()));
     }
-    let _ = writeln!(out, "ERROR: {message}");
     out
 }
 
@@ -98,9 +92,8 @@ mod tests {
             text: "FROM x\n\nRUN false\n".to_owned(),
             lines: 3..=3,
         };
-        let message = "process \"/bin/sh -c false\" did not complete successfully: exit code: 1";
         assert_eq!(
-            failure(&[step(1)], Some(&place), message, ProgressMode::Tty),
+            failure(&[step(1)], Some(&place), ProgressMode::Tty),
             "\
 ------
  > [2/3] RUN false:
@@ -112,13 +105,12 @@ Dockerfile:3
    2 |     
    3 | >>> RUN false
 --------------------
-ERROR: process \"/bin/sh -c false\" did not complete successfully: exit code: 1
 "
         );
-        let plain = failure(&[step(30)], None, "x", ProgressMode::Plain);
+        let plain = failure(&[step(30)], None, ProgressMode::Plain);
         assert_eq!(plain.matches("line").count(), 10);
-        assert_eq!(failure(&[step(0)], None, "x", ProgressMode::Quiet), "ERROR: x\n");
-        assert_eq!(failure(&[step(3)], None, "x", ProgressMode::Rawjson), "ERROR: x\n");
+        assert_eq!(failure(&[step(0)], None, ProgressMode::Quiet), "");
+        assert_eq!(failure(&[step(3)], None, ProgressMode::Rawjson), "");
     }
 
     #[test]

@@ -80,6 +80,15 @@ impl OutputFile {
         Ok(Self { writer: Some(buffered(file)), path, temporary: Some(temporary) })
     }
 
+    /// Writes all of a small file and puts it in place.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn put(mut self, data: &[u8]) -> Result<(), DestinationError> {
+        self.write_all(data).map_err(fail("write", &self.path))?;
+        self.finish()
+    }
+
     /// Ends the file and puts it in place.
     ///
     /// # Errors
@@ -167,16 +176,6 @@ pub fn check_directory(path: &Path) -> Result<(), DestinationError> {
         .map_err(|e| fail(if missing { "create" } else { "write into" }, path)(e.into()))
 }
 
-/// Writes a small file so that it is there whole or not at all.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn write_small(path: &Path, data: &[u8]) -> Result<(), DestinationError> {
-    let mut file = OutputFile::create(path)?;
-    file.write_all(data).map_err(fail("write", path))?;
-    file.finish()
-}
-
 /// Removes a file that an earlier build wrote, so that after a failure nobody takes it for the
 /// result.
 ///
@@ -230,10 +229,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("real"), "old").unwrap();
         symlink("real", dir.path().join("link")).unwrap();
-        write_small(&dir.path().join("link"), b"new").unwrap();
+        OutputFile::create(&dir.path().join("link")).unwrap().put(b"new").unwrap();
         assert_eq!(fs::read(dir.path().join("real")).unwrap(), b"new");
         assert!(fs::symlink_metadata(dir.path().join("link")).unwrap().is_symlink());
-        write_small(Path::new("/dev/null"), b"x").unwrap();
+        OutputFile::create(Path::new("/dev/null")).unwrap().put(b"x").unwrap();
         remove_old(Path::new("/dev/null")).unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }

@@ -6,7 +6,7 @@ pub mod metadata;
 pub mod open;
 pub mod plan;
 
-pub use destination::{DestinationError, OutputFile, check_directory, remove_old, write_small};
+pub use destination::{DestinationError, OutputFile, check_directory, remove_old};
 pub use metadata::ImageResult;
 pub use open::{OpenOutput, OpenTarget, OutputStream, open};
 pub use plan::OutputPlan;

@@ -46,6 +46,11 @@ impl Lines {
         }
     }
 
+    /// The line that has not ended, if there is one, as it is now.
+    pub fn partial(&self) -> Option<String> {
+        (!self.partial.is_empty()).then(|| String::from_utf8_lossy(&self.partial).into_owned())
+    }
+
     /// The line that has not ended, if there is one; the next bytes start a new one.
     pub fn flush(&mut self) -> Option<String> {
         self.returned = false;
@@ -95,6 +100,14 @@ impl Tail {
     /// The last `count` lines.
     pub fn last(&self, count: usize) -> impl Iterator<Item = &Line> {
         self.kept.iter().skip(self.kept.len().saturating_sub(count))
+    }
+
+    /// The text of the last `count` lines, the one that has not ended included: a question, a
+    /// progress bar.
+    pub fn current(&self, count: usize) -> Vec<String> {
+        let partial = self.lines.partial().filter(|_| count > 0);
+        let whole = count - usize::from(partial.is_some());
+        self.last(whole).map(|l| l.text.clone()).chain(partial).collect()
     }
 
     /// Forgets everything.
@@ -215,6 +228,10 @@ mod tests {
         for n in 0..10_000 {
             tail.push(format!("{n:0100}\n").as_bytes(), t, t);
         }
+        tail.push(b"10%\r20%\r", t, t);
+        assert!(tail.current(0).is_empty());
+        assert_eq!(tail.current(1), ["20%"]);
+        assert_eq!(tail.current(2).len(), 2);
         tail.push(b"end", t, Timestamp { seconds: 12, nanos: 500_000_000 });
         tail.finish(t, Timestamp { seconds: 12, nanos: 500_000_000 });
         assert!(tail.size <= TAIL && tail.size > TAIL - 200);

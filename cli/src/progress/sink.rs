@@ -106,8 +106,13 @@ impl Progress {
         self.shared.wake.notify_one();
     }
 
+    /// What is known so far of what is to be told at the end.
+    pub fn summary(&self) -> Summary {
+        self.shared.lock().summary()
+    }
+
     /// Shows what is left, waits until it is written, and tells what is to be told at the end.
-    /// Again, it tells the same.
+    /// Again, it tells the same; events and remarks after it are lost.
     pub fn finish(&self) -> Summary {
         let summary = {
             let mut inner = self.shared.lock();

@@ -111,9 +111,9 @@ fn step_rows(step: &Step, style: &Style, now: Timestamp, rows: &mut Vec<Row>) {
             spare: if done { Spare::Over } else { Spare::Detail },
         });
     }
-    for line in step.tail.last(style.log_lines) {
+    for line in step.tail.current(style.log_lines) {
         rows.push(Row {
-            text: format!(" => => # {}", text::clean(&line.text, false)),
+            text: format!(" => => # {}", text::clean(&line, false)),
             seconds: None,
             colour: String::new(),
             spare: Spare::Detail,
@@ -150,8 +150,8 @@ fn row_line(row: &Row, width: usize) -> String {
 /// The view: frames drawn over each other.
 pub struct Tty {
     style: Style,
-    /// Rows of the frame on the screen.
-    drawn: usize,
+    /// Columns of each line of the frame on the screen.
+    drawn: Vec<usize>,
     notes: Vec<String>,
     /// Whether anything changed since the last frame.
     changed: bool,
@@ -160,22 +160,29 @@ pub struct Tty {
 impl Tty {
     /// Nothing is drawn yet.
     pub fn new(style: Style) -> Self {
-        Self { style, drawn: 0, notes: Vec::new(), changed: false }
+        Self { style, drawn: Vec::new(), notes: Vec::new(), changed: false }
     }
 
-    fn draw(&mut self, lines: &[String], out: &mut Vec<u8>) {
+    /// Rows of the frame on the screen: a terminal that became narrower folds its lines.
+    fn rows(&self, (width, height): (usize, usize)) -> usize {
+        let rows: usize = self.drawn.iter().map(|used| used.div_ceil(width.max(1)).max(1)).sum();
+        rows.min(height.saturating_sub(1))
+    }
+
+    fn draw(&mut self, lines: &[String], size: (usize, usize), out: &mut Vec<u8>) {
         // The cursor is hidden only while a frame is written: whenever the program ends, it is
         // there.
         let _ = write!(out, "\u{1b}[?25l");
-        if self.drawn > 0 {
-            let _ = write!(out, "\u{1b}[{}A", self.drawn);
+        let up = self.rows(size);
+        if up > 0 {
+            let _ = write!(out, "\u{1b}[{up}A");
         }
         let _ = write!(out, "\r");
         for line in self.notes.drain(..).as_slice().iter().chain(lines) {
             let _ = writeln!(out, "\u{1b}[2K{line}");
         }
         let _ = write!(out, "\u{1b}[J\u{1b}[?25h");
-        self.drawn = lines.len();
+        self.drawn = lines.iter().map(|l| text::width(&text::clean(l, false))).collect();
     }
 }
 
@@ -185,7 +192,8 @@ impl Renderer for Tty {
     }
 
     fn note(&mut self, text: &str, _: &mut Vec<u8>) {
-        self.notes.push(Colours::paint(&self.style.colours.warning, &text::clean(text, false)));
+        let text = format!("WARNING: {}", text::clean(text, false));
+        self.notes.push(Colours::paint(&self.style.colours.warning, &text));
         self.changed = true;
     }
 
@@ -195,7 +203,7 @@ impl Renderer for Tty {
             return;
         }
         let lines = frame(model, &self.style, now, size.0, Some(size.1), false);
-        self.draw(&lines, out);
+        self.draw(&lines, size, out);
     }
 
     fn finish(&mut self, model: &Model, now: Timestamp, size: (usize, usize), out: &mut Vec<u8>) {
@@ -203,7 +211,7 @@ impl Renderer for Tty {
             return;
         }
         let lines = frame(model, &self.style, now, size.0, None, true);
-        self.draw(&lines, out);
+        self.draw(&lines, size, out);
     }
 }
 
@@ -299,6 +307,19 @@ mod tests {
     }
 
     #[test]
+    fn a_narrower_terminal_folds_what_is_there() {
+        let m = model(2);
+        let mut tty = Tty::new(style());
+        let mut out = Vec::new();
+        tty.tick(&m, at(1), (80, 24), &mut out);
+        assert_eq!(tty.rows((80, 24)), 3);
+        // The header has 23 columns, the steps fill 79 of 80.
+        assert_eq!(tty.rows((40, 24)), 5);
+        assert_eq!(tty.rows((20, 24)), 10);
+        assert_eq!(tty.rows((20, 5)), 4);
+    }
+
+    #[test]
     fn redraws_in_place() {
         let m = model(2);
         let mut tty = Tty::new(style());
@@ -309,6 +330,9 @@ mod tests {
         tty.finish(&m, at(2), (80, 24), &mut out);
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text.matches("\u{1b}[?25l").count(), text.matches("\u{1b}[?25h").count());
-        assert!(text.contains("\u{1b}[3A\r\u{1b}[2Kcareful\n\u{1b}[2K[+] Building"), "{text:?}");
+        assert!(
+            text.contains("\u{1b}[3A\r\u{1b}[2KWARNING: careful\n\u{1b}[2K[+] Building"),
+            "{text:?}"
+        );
     }
 }
