@@ -25,7 +25,7 @@ pub enum CopyError {
         /// The destination.
         path: String,
     },
-    /// Several sources would become one file.
+    /// Several arguments would become one file.
     #[error(
         "several sources match, and {path} is no directory: end the destination with a / \
          (each file would replace the one before)"

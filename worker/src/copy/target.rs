@@ -88,8 +88,8 @@ impl Target<'_> {
         unpack: bool,
     ) -> Result<(), CopyError> {
         let first = selection.first().map(|s| s.argument);
-        let files = selection.iter().filter(|s| matches!(s.kind, Kind::Single(_))).count();
-        if files > 1 || selection.iter().any(|s| Some(s.argument) != first) {
+        // The matches of one wildcard may follow each other onto one name (as in BuildKit).
+        if selection.iter().any(|s| Some(s.argument) != first) {
             Destination::new(dest)?.check_several(self.root)?;
         }
         selection.iter().try_for_each(|s| self.copy(source, s, dest, unpack))

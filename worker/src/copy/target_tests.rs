@@ -225,7 +225,7 @@ const ROWS: &[Row] = &[
     (&[], &["f", "g"], "/a/", Ok(&["a/", "a/f:1", "a/g:2"])),
     (&["a/"], &["f", "g"], "/a", Ok(&["a/", "a/f:1", "a/g:2"])),
     (&[], &["f", "g"], "/a", Err("several sources match, and /a is no directory")),
-    (&[], &["[fg]"], "/a", Err("several sources match, and /a is no directory")),
+    (&[], &["[fg]"], "/a", Ok(&["a:2"])),
     (&[], &["[f]"], "/a", Ok(&["a:1"])),
     (&[], &["nothing*"], "/a/", Ok(&[])),
     (&[], &["nothing"], "/a/", Err("\"nothing\": not found in the build context")),
