@@ -84,6 +84,22 @@ impl BlobStore {
         Ok((size == descriptor.size).then_some(file))
     }
 
+    /// Opens the blob as [`open_sized`](Self::open_sized) does, for a reader that passes its bytes
+    /// on: a wrong byte shows as an error when the end is reached, and the damaged blob is
+    /// removed, so that it is made or fetched again.
+    ///
+    /// # Errors
+    /// If it is there and cannot be opened.
+    pub fn open_verified(
+        &self,
+        descriptor: &Descriptor,
+    ) -> Result<Option<VerifiedBlob>, CacheError> {
+        let path = self.path(&descriptor.digest);
+        let (digest, hasher) = (descriptor.digest, Some(Hasher::new()));
+        let file = self.open_sized(descriptor)?;
+        Ok(file.map(|file| VerifiedBlob { file, path, digest, hasher }))
+    }
+
     /// The bytes of a small blob (a manifest, a config), verified. None if it is not there, is
     /// damaged or is larger than `limit`.
     ///
@@ -204,6 +220,36 @@ impl BlobStore {
                 let _ = fs::remove_file(entry.path());
             }
         }
+    }
+}
+
+/// A blob that is verified while it is read from its start to its end.
+pub struct VerifiedBlob {
+    file: File,
+    path: PathBuf,
+    digest: Digest,
+    /// None when the end was reached.
+    hasher: Option<Hasher>,
+}
+
+impl Read for VerifiedBlob {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buf)?;
+        match &mut self.hasher {
+            Some(hasher) if count > 0 => hasher.update(&buf[..count]),
+            // An empty buffer is not the end.
+            Some(_) if buf.is_empty() => {}
+            hasher => {
+                if hasher.take().is_some_and(|h| h.finish() != self.digest) {
+                    if lock::is_same_file(&self.file, &self.path) {
+                        let _ = fs::remove_file(&self.path);
+                    }
+                    let text = format!("{} is damaged and was removed", self.path.display());
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
+            }
+        }
+        Ok(count)
     }
 }
 

@@ -36,7 +36,7 @@ pub mod lease;
 pub mod state;
 pub mod used;
 
-pub use blob::{BlobStore, BlobWriter};
+pub use blob::{BlobStore, BlobWriter, VerifiedBlob};
 pub use context::{Context, ContextHashes, Everything, FileKind, Selection, Stat, Verdict};
 pub use durable::{Durability, write_file};
 pub use error::CacheError;

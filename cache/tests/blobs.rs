@@ -112,3 +112,21 @@ fn a_blob_whose_digest_is_not_known_before() {
     drop(state.blobs().create().unwrap());
     assert_eq!(fs::read_dir(dir.path().join("inflight")).unwrap().count(), 0);
 }
+
+#[test]
+fn a_damaged_blob_is_noticed_while_it_is_passed_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = common::open(dir.path());
+    let blobs = state.blobs();
+    let blob = blobs.put(TYPE, b"hello").unwrap();
+    let mut read = Vec::new();
+    blobs.open_verified(&blob).unwrap().unwrap().read_to_end(&mut read).unwrap();
+    assert_eq!(read, b"hello");
+    fs::write(blobs.path(&blob.digest), "hellO").unwrap();
+    let mut reader = blobs.open_verified(&blob).unwrap().unwrap();
+    assert_eq!(reader.read(&mut []).unwrap(), 0, "this is not the end");
+    let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("damaged"), "{error}");
+    assert!(!blobs.exists(&blob.digest), "it is made or fetched again");
+    assert!(blobs.open_verified(&blob).unwrap().is_none());
+}

@@ -1,0 +1,410 @@
+//! What can happen to a state directory, at random: many builders beside collections, kills, full
+//! disks, losses of power, damaged files. `DRYDOCK_TORTURE=N` does N times as much as usual.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tests::context::Context;
+use tests::drydock::{Drydock, Output, Run};
+use tests::image_view::ImageView;
+use tests::progress::End;
+use tests::random::Random;
+use tests::{host, require_programs, require_root, temp};
+
+/// `small`, or so many times more.
+fn times(small: u32) -> u32 {
+    let factor = std::env::var("DRYDOCK_TORTURE").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    small.saturating_mul(factor)
+}
+
+/// Steps of every kind whose result depends on `SALT`.
+fn sample() -> Context {
+    Context::new(
+        "FROM busybox AS made\nARG SALT\nRUN mkdir /d && echo $SALT > /d/salt && yes $SALT | head -c 50000 > /d/big\n\
+         FROM busybox\nARG SALT\nCOPY a sub /c/\nCOPY --from=made /d /d\n\
+         RUN mv /d/salt /d/moved && ln /d/moved /d/linked && cat /c/* /d/* | sha256sum > /sum\n\
+         RUN rm /d/big && chmod 700 /c\n",
+    )
+    .file("a", "A".repeat(9000))
+    .file("sub/one", "1")
+    .file("sub/two", "2")
+    .settle()
+}
+
+fn salted(drydock: &Drydock, context: &Context, salt: u32) -> Run {
+    drydock.build(context).arg(format!("--build-arg=SALT={salt}")).args(["-t", "app"])
+}
+
+/// Says nothing that would make people worry.
+fn calm(output: &Output) {
+    for word in ["WARN", "warning", "ERROR", "corrupt", "panic"] {
+        assert!(!output.stderr.contains(word), "{output}");
+    }
+}
+
+fn same(got: &ImageView, want: &ImageView, what: &str) {
+    assert_eq!(want.root.differences(&got.root), Vec::<String>::new(), "{what}");
+    assert_eq!(want.config["config"], got.config["config"], "{what}");
+}
+
+fn entries(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).into_iter().flatten().flatten();
+    names.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Ends a loop on another thread, also when a case fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// One of eight builds, some of which share steps.
+fn start_builder(drydock: &Drydock, number: u32, round: u32) -> (PathBuf, tests::drydock::Running) {
+    let variant = number % 4;
+    let context = Context::new(&format!(
+        "FROM busybox AS a\nRUN cat /proc/sys/kernel/random/uuid > /a # {round}\n\
+         FROM busybox\nCOPY --from=a /a /a\nCOPY f /f\nRUN echo {variant} > /v && cat /a > /c\n"
+    ))
+    .file("f", format!("file {variant}"));
+    let dest = drydock.place(&format!("{number}.tar"));
+    let mut run = drydock.build(&context);
+    for name in ["kept", "fleeting"] {
+        run = run.args(["-t", &format!("{name}{number}")]);
+    }
+    if number.is_multiple_of(3) {
+        run = run.args(["--jobs", "1"]);
+    }
+    let run = run.args(["-o", &format!("type=oci,dest={}", dest.display())]);
+    (dest, run.start())
+}
+
+#[test]
+fn privileged_builders_beside_collections() {
+    require_root!();
+    let mut random = Random::announced("builders beside collections");
+    let drydock = Drydock::new();
+    let over = AtomicBool::new(false);
+    let collect = |mut random: Random| {
+        while !over.load(Ordering::SeqCst) {
+            let fleeting = format!("fleeting{}", random.below(8));
+            let commands: [&[&str]; 5] = [
+                &["prune", "-f"],
+                &["prune", "-a", "-f"],
+                &["du"],
+                &["images"],
+                &["rmi", &fleeting],
+            ];
+            let command = commands[random.below(5) as usize];
+            let output = drydock.command(command[0]).args(&command[1..]).output();
+            let gone = output.stderr.contains("no such image");
+            assert!(output.status.success() || gone, "{command:?}: {output}");
+        }
+    };
+    let seeds = [random.number(), random.number()];
+    std::thread::scope(|scope| {
+        let _ends = Ends(&over);
+        let collectors = seeds.map(|seed| scope.spawn(move || collect(Random::new(seed))));
+        for round in 0..times(2) {
+            let builders: Vec<_> = (0..8).map(|n| start_builder(&drydock, n, round)).collect();
+            for (number, (dest, builder)) in builders.into_iter().enumerate() {
+                let output = builder.finish();
+                assert!(output.status.success(), "{output}");
+                calm(&output);
+                let image = ImageView::archive(&dest);
+                assert_eq!(image.text("a"), image.text("c"));
+                assert_eq!(image.text("f"), format!("file {}", number % 4));
+                assert_eq!(image.text("v"), format!("{}\n", number % 4));
+            }
+            for number in 0..8 {
+                drydock.command("inspect").arg(format!("kept{number}")).ok();
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+        for collector in collectors {
+            collector.join().unwrap();
+        }
+    });
+    assert_eq!(host::mounts_below(drydock.state()), Vec::<String>::new());
+}
+
+#[test]
+fn privileged_any_command_may_be_killed() {
+    require_root!();
+    let mut random = Random::announced("any command may be killed");
+    let drydock = Drydock::new();
+    let (context, undisturbed) = (sample(), Drydock::new());
+    let begun = Instant::now();
+    salted(&drydock, &context, 0).ok();
+    let whole = begun.elapsed().as_micros() as u64;
+    for round in 1..=times(15) {
+        let commands: [&[&str]; 4] =
+            [&["prune", "-a", "-f"], &["rmi", "app"], &["tag", "app", "other"], &["du"]];
+        let command = commands[random.below(4) as usize];
+        let mut running = [
+            salted(&drydock, &context, round).start(),
+            drydock.command(command[0]).args(&command[1..]).start(),
+        ];
+        std::thread::sleep(Duration::from_micros(random.below(whole)));
+        running.iter_mut().for_each(tests::drydock::Running::kill);
+        running.into_iter().for_each(|r| drop(r.finish()));
+        let (image, output) = salted(&drydock, &context, round).image_and_output();
+        calm(&output);
+        let want = salted(&undisturbed, &context, round).image();
+        same(&image, &want, &format!("round {round}, beside {command:?}"));
+        drydock.command("inspect").arg("app").ok();
+    }
+    assert!(host::wait_until(Duration::from_secs(5), || host::users_of(drydock.state()).is_empty()));
+    drydock.command("prune").args(["-a", "-f"]).ok();
+    for bucket in ["trash", "leases", "done", "inflight"] {
+        assert_eq!(entries(&drydock.state().join(bucket)), Vec::<String>::new(), "{bucket}");
+    }
+    let unfinished = entries(&drydock.state().join("snapshots-v1"));
+    assert!(!unfinished.iter().any(|n| n.ends_with(".active")), "{unfinished:?}");
+}
+
+/// A file system in a file.
+struct Disk {
+    dir: TempDir,
+    mounted: bool,
+}
+
+impl Disk {
+    /// None where the kernel has no loop devices to give.
+    fn new(megabytes: u64) -> Option<Self> {
+        let disk = Self { dir: temp::directory(), mounted: false };
+        fs::File::create(disk.image()).unwrap().set_len(megabytes << 20).unwrap();
+        let mut make = Command::new("mkfs.ext4");
+        make.args(["-q", "-F", "-m", "0"]).arg(disk.image());
+        assert!(make.status().unwrap().success());
+        disk.mount()
+    }
+
+    /// The disk as a loss of power at this moment would leave it: its bytes, at one moment.
+    fn unplugged(&self) -> Option<Self> {
+        let copy = Self { dir: temp::directory(), mounted: false };
+        for _ in 0..20 {
+            fs::copy(self.image(), copy.image()).unwrap();
+            if fs::read(self.image()).unwrap() == fs::read(copy.image()).unwrap() {
+                return copy.mount();
+            }
+        }
+        None
+    }
+
+    fn mount(mut self) -> Option<Self> {
+        fs::create_dir_all(self.root()).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "loop"]).arg(self.image()).arg(self.root());
+        self.mounted = mount.status().unwrap().success();
+        self.mounted.then_some(self)
+    }
+
+    fn image(&self) -> PathBuf {
+        self.dir.path().join("image")
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.root().join("filler")
+    }
+
+    /// Leaves about so many bytes.
+    fn fill(&self, leave: u64) {
+        let stat = rustix::fs::statvfs(self.root()).unwrap();
+        let free = (stat.f_bavail * stat.f_frsize).saturating_sub(leave);
+        let file = fs::File::create(self.filler()).unwrap();
+        let flags = rustix::fs::FallocateFlags::empty();
+        let _ = rustix::fs::fallocate(&file, flags, 0, free.max(1));
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let quiet = || Command::new("umount").arg(self.root()).output();
+        // Something may look at it for a moment (a process of a build that was killed).
+        let gone = || quiet().is_ok_and(|o| o.status.success());
+        if self.mounted && !host::wait_until(Duration::from_secs(5), gone) {
+            eprintln!("{} stays mounted", self.root().display());
+        }
+    }
+}
+
+#[test]
+fn privileged_the_disk_may_be_full() {
+    require_root!();
+    require_programs!("mkfs.ext4", "mount", "umount");
+    let mut random = Random::announced("the disk may be full");
+    let Some(disk) = Disk::new(24) else { return tests::skip::say("torture", "no loop devices") };
+    let drydock = Drydock::at(&disk.root().join("state"));
+    let (context, undisturbed) = (sample(), Drydock::new());
+    salted(&drydock, &context, 0).ok();
+    let dest = disk.root().join("image.tar");
+    for round in 1..=times(12) {
+        let least = random.below(3) * 100_000;
+        disk.fill(least + random.below(400_000));
+        let to = format!("type=oci,dest={}", dest.display());
+        let output = salted(&drydock, &context, round).args(["-o", &to]).output();
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{output}");
+        if output.status.success() {
+            ImageView::archive(&dest);
+            fs::remove_file(&dest).unwrap();
+        } else {
+            let told = output.stderr.contains("No space left");
+            // What a program in a container says is its own.
+            let inside = output.steps().iter().any(|s| matches!(s.end, End::Failed(_)));
+            assert!(told || inside, "{output}");
+            assert!(!dest.exists(), "half of an image is left: {output}");
+        }
+        if random.below(2) == 0 {
+            drydock.command("prune").args(["-a", "-f"]).ok();
+        }
+        fs::remove_file(disk.filler()).unwrap();
+        let (image, output) = salted(&drydock, &context, round).image_and_output();
+        calm(&output);
+        let want = salted(&undisturbed, &context, round).image();
+        same(&image, &want, &format!("round {round}"));
+        drydock.command("prune").arg("-f").ok();
+    }
+}
+
+/// Runs a command as after a reboot: in another boot.
+fn rebooted(run: Run, boot: &Path) -> Run {
+    let script =
+        format!("mount --bind '{}' /proc/sys/kernel/random/boot_id && exec \"$@\"", boot.display());
+    run.wrapped(["unshare", "-m", "sh", "-c", &script, "sh"])
+}
+
+#[test]
+fn privileged_the_power_may_go() {
+    require_root!();
+    require_programs!("mkfs.ext4", "mount", "umount", "unshare");
+    let mut random = Random::announced("the power may go");
+    let Some(disk) = Disk::new(64) else { return tests::skip::say("torture", "no loop devices") };
+    let drydock = Drydock::at(&disk.root().join("state"));
+    let (context, undisturbed) = (sample(), Drydock::new());
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _ends = Ends(&over);
+        scope.spawn(|| {
+            for salt in 0.. {
+                if over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let name = format!("v{}", salt % 5);
+                salted(&drydock, &context, salt % 50).args(["-t", &name]).ok();
+                if salt % 8 == 7 {
+                    drydock.command("prune").arg("-f").ok();
+                }
+            }
+        });
+        for round in 0..times(5) {
+            std::thread::sleep(Duration::from_micros(100_000 + random.below(500_000)));
+            let Some(copy) = disk.unplugged() else { continue };
+            let next = Drydock::at(&copy.root().join("state"));
+            let boot = copy.dir.path().join("boot");
+            fs::write(
+                &boot,
+                format!("{:08x}-3b5a-48d8-b774-eeca844b30ad\n", random.number() as u32),
+            )
+            .unwrap();
+            after_a_reboot(&next, &boot, &context, &undisturbed, round);
+        }
+    });
+}
+
+/// Every image that has a name is whole, and builds give the right images.
+fn after_a_reboot(next: &Drydock, boot: &Path, context: &Context, other: &Drydock, round: u32) {
+    let listed = rebooted(next.command("images"), boot).ok();
+    calm(&listed);
+    let names: BTreeSet<String> = listed
+        .text()
+        .lines()
+        .filter_map(|l| l.split_whitespace().next())
+        .filter(|n| n.starts_with('v'))
+        .map(str::to_owned)
+        .collect();
+    for name in &names {
+        rebooted(next.command("inspect"), boot).arg(name).ok();
+    }
+    if let Some(name) = names.first() {
+        let from = Context::new(&format!("FROM {name}\nRUN cat /c/* > /all\n"));
+        let image = rebooted(next.build(&from), boot).image();
+        let salt = image.text("d/moved").trim().parse().unwrap();
+        let want = salted(other, context, salt).image();
+        for path in want.root.paths() {
+            assert_eq!(want.root.line(path), image.root.line(path), "round {round}: {name}");
+        }
+    }
+    for salt in round..round + 2 {
+        let (image, output) = rebooted(salted(next, context, salt), boot).image_and_output();
+        calm(&output);
+        same(&image, &salted(other, context, salt).image(), &format!("round {round}"));
+    }
+    for command in ["du", "prune"] {
+        let force = (command == "prune").then_some("-f");
+        calm(&rebooted(next.command(command), boot).args(force).ok());
+    }
+}
+
+/// A file of the state directory that is not what was written.
+fn damage(path: &Path, random: &mut Random) -> &'static str {
+    let mut bytes = fs::read(path).unwrap();
+    let (how, bytes) = match random.below(4) {
+        0 => ("emptied", Vec::new()),
+        1 => ("cut", bytes[..bytes.len() / 2].to_vec()),
+        2 if !bytes.is_empty() => {
+            let at = random.below(bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << random.below(8);
+            ("one bit flipped", bytes)
+        }
+        _ => ("overwritten", random.bytes(bytes.len().max(9))),
+    };
+    fs::write(path, bytes).unwrap();
+    how
+}
+
+#[test]
+fn privileged_files_may_be_damaged() {
+    require_root!();
+    let mut random = Random::announced("files may be damaged");
+    let drydock = Drydock::new();
+    let context = sample();
+    let want = salted(&drydock, &context, 0).image();
+    for round in 0..times(25) {
+        // In turn, so that the many files of one do not hide the few of another.
+        let kinds = ["records-v1", "images-v1", "context-v1", "used", "generation", "watermark"];
+        let place = drydock.state().join(kinds[(round as usize) % kinds.len()]);
+        let mut files: Vec<PathBuf> = match place.is_dir() {
+            true => entries(&place).iter().map(|n| place.join(n)).collect(),
+            false => vec![place],
+        };
+        files.sort();
+        if files.is_empty() {
+            continue;
+        }
+        let file = files.swap_remove(random.below(files.len() as u64) as usize);
+        let how = damage(&file, &mut random);
+        let what = format!("round {round}: {} {how}", file.display());
+        for _ in 0..2 {
+            let run = salted(&drydock, &context, 0);
+            let (image, output) = run.image_and_output();
+            assert!(!output.stderr.contains("panic"), "{what}: {output}");
+            same(&image, &want, &what);
+        }
+        for command in ["images", "du"] {
+            drydock.command(command).ok();
+        }
+    }
+    drydock.command("prune").args(["-a", "-f"]).ok();
+}
