@@ -466,10 +466,10 @@ fn the_environment_of_the_base_is_kept_in_order() {
     assert_eq!(built.config.config.env, ["B=2", "PATH=/p", "A=", "C=1"]);
     let run = &execs(&built)[0];
     assert_eq!((run.cwd.as_str(), run.user.as_str()), ("/home/x", "me"));
-    let mkdirs = built.definition.vertices().iter().filter_map(|v| match &v.op {
+    let mut mkdirs = built.definition.vertices().iter().filter_map(|v| match &v.op {
         Op::File(file) => file.actions.first(),
         _ => None,
     });
-    let FileAction::Mkdir(mkdir) = mkdirs.last().unwrap() else { panic!() };
+    let FileAction::Mkdir(mkdir) = mkdirs.next_back().unwrap() else { panic!() };
     assert_eq!((mkdir.path.as_str(), mkdir.user.as_str(), mkdir.mode), ("/home/x", "me", 0o755));
 }
