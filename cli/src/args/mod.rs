@@ -35,7 +35,6 @@ const SWITCHES: &[&str] = &[
     bin_name = "drydock",
     version,
     disable_version_flag = true,
-    disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
     args_override_self = true,

@@ -9,7 +9,7 @@ use frontend::{HistorySource, LowerError, Lowered, MAIN_CONTEXT, Parsed};
 use graph::VertexIndex;
 use oci::Timestamp;
 use solver::{CancelToken, Event, EventSink, Solution, SolveError, Warning};
-use worker::image::{Assembly, PullPolicy, Resolver};
+use worker::image::{Assembly, ImageHandle, PullPolicy, Resolver};
 use worker::{BuildInput, Engine, Output, TreeOutput};
 
 use super::Context;
@@ -112,14 +112,33 @@ impl Build {
         let handles = resolver.images();
         let solution = self.solve(engine, &lowered, &handles, started)?;
         self.tell_notes(engine);
-        let (result, steps) = outputs_of(&lowered, &solution);
-        let history = history_of(&lowered);
         let base = lowered.base.as_ref().and_then(|b| handles.get(&b.manifest));
         let plan = &self.request.outputs;
+        // It takes long where there is much to compress: then nobody should wonder.
+        let images = if plan.has_image() && !plan.is_empty() {
+            in_task(&self.progress, &self.cancel, "exporting layers", || {
+                self.assemble(engine, &lowered, base, &solution)
+            })?
+        } else {
+            self.assemble(engine, &lowered, base, &solution)?
+        };
+        export::export(engine, plan, &images, targets, &self.progress, &self.cancel)
+    }
+
+    /// Puts the image together, in each variant that the outputs want.
+    fn assemble(
+        &self,
+        engine: &Arc<Engine>,
+        lowered: &Lowered,
+        base: Option<&Arc<ImageHandle>>,
+        solution: &Solution<Output>,
+    ) -> Result<Variants, Failure> {
+        let (result, steps) = outputs_of(lowered, solution);
+        let history = history_of(lowered);
+        let plan = &self.request.outputs;
         let formats = export::formats(plan);
-        let rewrites = export::rewrites(plan);
-        let assemble = |rewrite: bool| {
-            let assembly = Assembly {
+        let one = |rewrite: bool| {
+            engine.assemble(Assembly {
                 config: lowered.config.clone(),
                 history: &history,
                 base,
@@ -129,14 +148,10 @@ impl Build {
                 rewrite,
                 files_only: !plan.has_image() && plan.store.is_empty(),
                 format: formats.get(&rewrite).copied(),
-            };
-            engine.assemble(assembly)
+            })
         };
-        let images = rewrites
-            .into_iter()
-            .map(|rewrite| Ok((rewrite, assemble(rewrite)?)))
-            .collect::<Result<Variants, worker::WorkerError>>()?;
-        export::export(engine, plan, &images, targets, &self.progress, &self.cancel)
+        let variants = export::rewrites(plan).into_iter().map(|r| Ok((r, one(r)?)));
+        variants.collect()
     }
 
     /// Reads the Dockerfile and the ignore files.
@@ -158,7 +173,7 @@ impl Build {
         &self,
         engine: &Arc<Engine>,
         lowered: &Lowered,
-        handles: &HashMap<oci::Digest, Arc<worker::image::ImageHandle>>,
+        handles: &HashMap<oci::Digest, Arc<ImageHandle>>,
         started: Timestamp,
     ) -> Result<Solution<Output>, Failure> {
         let mut contexts: HashMap<String, PathBuf> =
@@ -263,10 +278,11 @@ impl Build {
                 console::err(warnings.trim_end_matches('\n'));
             }
         }
-        let image = finished.map_err(|failure| match self.cancel.is_cancelled() {
-            true => Failure::error("the build was cancelled"),
+        let image = finished.map_err(|failure| {
+            let stopped = || Failure::error("the build was cancelled");
+            let failure = if self.cancel.is_cancelled() { stopped() } else { failure };
             // In the words that scripts look for.
-            false => failure.after("failed to solve"),
+            failure.after("failed to solve")
         })?;
         durable?;
         if let (Some(file), Some(id)) = (self.iidfile, image.id()) {
