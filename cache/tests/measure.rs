@@ -92,3 +92,24 @@ fn known_contexts() {
         println!("known scan of {} files: {time:?}", directories * files);
     }
 }
+
+#[test]
+#[ignore = "prints times"]
+fn many_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = common::open(dir.path());
+    let begun = Instant::now();
+    for n in 0..100_000u32 {
+        state.put_fact("many", &n.to_le_bytes(), &[7; 300]).unwrap();
+    }
+    println!("publish 100,000: {:?}", begun.elapsed());
+    let begun = Instant::now();
+    state.finish().unwrap();
+    println!("fold them: {:?}, {} bytes", begun.elapsed(), state.records_size());
+    drop(state);
+    let open = median(|| {
+        let state = common::open(dir.path());
+        assert!(state.get_fact("many", &5u32.to_le_bytes()).is_some());
+    });
+    println!("open, get, close with 100,000: {open:?}");
+}
