@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-use cache::BlobStore;
+use cache::{BlobStore, VerifiedBlob};
 use oci::layout::{
     DOCKER_MANIFEST, DockerManifest, IMAGE_CREATED, IMAGE_NAME, INDEX, OCI_LAYOUT, OCI_LAYOUT_JSON,
     REF_NAME, blob_path,
@@ -212,8 +212,13 @@ fn blob_error(
     ExportError::Blob { digest: descriptor.digest, source: source.into() }
 }
 
-pub(crate) fn open_blob(blobs: &BlobStore, descriptor: &Descriptor) -> Result<File, ExportError> {
-    let opened = blobs.open_sized(descriptor).map_err(|e| blob_error(descriptor, e))?;
+/// Opens a blob for a reader that passes its bytes on: a damaged one is an error at its end, and
+/// is made or fetched again by the next export.
+pub(crate) fn open_blob(
+    blobs: &BlobStore,
+    descriptor: &Descriptor,
+) -> Result<VerifiedBlob, ExportError> {
+    let opened = blobs.open_verified(descriptor).map_err(|e| blob_error(descriptor, e))?;
     let missing = || blob_error(descriptor, io::Error::from(io::ErrorKind::NotFound));
     opened.ok_or_else(missing)
 }
