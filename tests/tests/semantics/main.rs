@@ -1,5 +1,7 @@
 //! What Dockerfiles mean: a table of small ones, each with all that its image has beyond the base
-//! image. The expectations are what BuildKit makes of the same contexts.
+//! image. The expectations are BuildKit's: most were compared with what one of its releases made
+//! of the same lines. What that release does not know (here-documents, `--exclude`, `--parents`,
+//! symbolic modes, pattern operators, `--start-interval`) is by its documentation.
 //!
 //! A case's text starts after `FROM busybox` unless it has a FROM of its own. What is expected is
 //! one line for each key of the config that differs (`Key: JSON`, `Key: -` for one that is gone),
