@@ -28,13 +28,18 @@ pub struct StoredImage {
     pub snapshot: Option<String>,
     /// Its layers, the lowest first, as many as the config has diff ids.
     pub layers: Vec<StoredLayer>,
+    /// The registry's name for it, where it (or the image that it was built on) was pulled: missing blobs
+    /// are fetched from there, whatever it is called here.
+    #[serde(default)]
+    pub source: Option<String>,
     /// The manifest it was pulled by or pushed as, where there is one; its bytes are a blob.
     pub manifest: Option<Descriptor>,
     /// What it runs on.
     pub platform: Platform,
     /// When it was made, as its config says.
     pub created: Option<Timestamp>,
-    /// The size of its unpacked layers, in bytes.
+    /// The size of its layers in bytes: unpacked, or that of their blobs where they came with the
+    /// image and were not unpacked.
     pub size: u64,
     /// When it was stored here.
     pub stored: Timestamp,

@@ -24,6 +24,7 @@ fn image(name: &str, snapshot: &str, text: &str) -> StoredImage {
             snapshot: Some(snapshot.to_owned()),
             blob: None,
         }],
+        source: None,
         manifest: None,
         platform: platform(),
         created: Some(Timestamp::from_seconds(5)),

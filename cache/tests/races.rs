@@ -63,6 +63,7 @@ fn image(name: &str, snapshot: &str, config: Descriptor) -> StoredImage {
         config,
         snapshot: Some(snapshot.to_owned()),
         layers: Vec::new(),
+        source: None,
         manifest: None,
         platform: "linux/amd64".parse().unwrap(),
         created: None,

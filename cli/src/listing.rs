@@ -233,6 +233,7 @@ mod tests {
             config: Descriptor::of(oci::media_type::OCI_CONFIG, config.as_bytes()),
             snapshot: None,
             layers: Vec::new(),
+            source: None,
             manifest: None,
             platform: Platform::new("linux", "amd64", None),
             created: Some(Timestamp::from_seconds(created)),

@@ -7,7 +7,7 @@ use cache::{Dialect, Durability, Holding, State};
 use executor::{Executor, ExecutorConfig};
 use registry::{Client, ClientConfig};
 use snapshotter::{ACTIVE_SUFFIX, Kind, Snapshotter};
-use solver::StepContext;
+use solver::{CancelToken, StepContext};
 
 use crate::error::WorkerError;
 
@@ -24,6 +24,8 @@ pub struct EngineConfig {
     pub registry: ClientConfig,
     /// The effective user id of this process: a state directory belongs to one.
     pub uid: u32,
+    /// Stops what is not a step: compressing layers.
+    pub cancel: CancelToken,
 }
 
 /// An open state directory with all that a build needs. Shared by all threads of a process.
@@ -31,6 +33,7 @@ pub struct Engine {
     pub(crate) state: State,
     pub(crate) snapshotter: Arc<Snapshotter>,
     pub(crate) client: Client,
+    pub(crate) cancel: CancelToken,
     executor: OnceLock<Result<Executor, String>>,
     /// Leases of killed processes: their control groups are still there.
     dead: Vec<String>,
@@ -54,6 +57,7 @@ impl Engine {
             state,
             snapshotter,
             client: Client::new(config.registry),
+            cancel: config.cancel,
             executor: OnceLock::new(),
             dead,
             notes: Mutex::new(notes),

@@ -117,7 +117,8 @@ impl Engine {
         let mut snapshot = None;
         if let Some(text) = &payload.snapshot {
             let id: SnapshotId = text.parse().ok()?;
-            let exists = || self.snapshotter.get(&id).is_ok();
+            // The whole chain: a hole below the leaf makes it as useless as a missing leaf.
+            let exists = || self.snapshotter.chain(&id).is_ok();
             lease = Some(self.state.lease().hold_if(Holding::Snapshot, text, exists).ok()??);
             snapshot = Some(id);
             if let Err(error) = self.state.last_used().touch(text) {

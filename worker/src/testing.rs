@@ -27,6 +27,7 @@ pub(crate) fn engine(root: &Path) -> Arc<Engine> {
         root: root.to_owned(),
         registry: registry::ClientConfig::default(),
         uid: rustix::process::geteuid().as_raw(),
+        cancel: solver::CancelToken::new(),
     };
     Arc::new(Engine::open(config).unwrap())
 }

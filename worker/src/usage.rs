@@ -1,9 +1,11 @@
 //! What the cache takes on disk, and making room: the engine's part of garbage collection.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
+use cache::Holding;
 use cache::gc::{Collector, Item, ItemId, Kind, Report, Request, Usage};
-use snapshotter::SnapshotId;
+use snapshotter::{ACTIVE_SUFFIX, SnapshotId};
 
 use crate::engine::Engine;
 use crate::error::WorkerError;
@@ -27,7 +29,23 @@ impl Engine {
     pub fn prune(&self, request: &Request) -> Result<Report, WorkerError> {
         let report = self.state.collect(request, &mut Snapshots(self))?;
         self.state.empty_trash();
+        self.sweep_unfinished()?;
         Ok(report)
+    }
+}
+
+impl Engine {
+    /// Removes what killed processes left of snapshots: unfinished ones and half deletions.
+    fn sweep_unfinished(&self) -> Result<(), WorkerError> {
+        // Read after the directory was listed: what is in progress is leased before it is there.
+        let held = OnceCell::new();
+        let is_live = |name: &str| {
+            let held = held.get_or_init(|| self.state.held(Holding::InProgress));
+            let id = name.strip_suffix(ACTIVE_SUFFIX).unwrap_or(name);
+            held.as_ref().map_or(true, |ids| ids.contains(id))
+        };
+        self.snapshotter.sweep_garbage(&is_live)?;
+        Ok(())
     }
 }
 
@@ -94,7 +112,7 @@ impl Collector for Snapshots<'_> {
         match Payload::decode(payload) {
             None => false,
             Some(payload) => match payload.snapshot_id() {
-                Some(id) => self.0.snapshotter.get(&id).is_ok(),
+                Some(id) => self.0.snapshotter.chain(&id).is_ok(),
                 None => payload.snapshot.is_none(),
             },
         }

@@ -64,7 +64,7 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
         mode: view.mode,
         colours: view.colours,
     };
-    let engine = session::open(&build.request.root, environment)?;
+    let engine = session::open(&build.request.root, environment, &build.cancel)?;
     let wake = {
         let engine = engine.clone();
         build.cancel.on_cancel(move || engine.client().shutdown())

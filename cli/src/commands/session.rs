@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
+use solver::CancelToken;
 use worker::{Engine, EngineConfig};
 
 use super::Context;
@@ -25,11 +26,16 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// Opens the engine on the state directory `root`.
-pub(crate) fn open(root: &Path, environment: &Environment) -> Result<Arc<Engine>, Failure> {
+pub(crate) fn open(
+    root: &Path,
+    environment: &Environment,
+    cancel: &CancelToken,
+) -> Result<Arc<Engine>, Failure> {
     let config = EngineConfig {
         root: root.to_owned(),
         registry: client::config(environment)?,
         uid: rustix::process::geteuid().as_raw(),
+        cancel: cancel.clone(),
     };
     let engine = Engine::open(config).map_err(|error| {
         let denied = chain::find::<io::Error>(&error).is_some_and(|e| {
@@ -58,7 +64,7 @@ impl Store {
             .environment
             .state_directory(context.global.root.as_deref(), is_root())
             .ok_or(RequestError::NoRoot)?;
-        open(&root, &context.environment).map(Self)
+        open(&root, &context.environment, &CancelToken::new()).map(Self)
     }
 }
 

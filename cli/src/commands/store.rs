@@ -77,10 +77,10 @@ pub(crate) fn tag(args: &TagArgs, context: &Context) -> Result<(), Failure> {
     }
     let engine = Store::open(context)?;
     let image = find(&engine, &args.source)?;
-    let named =
-        StoredImage { reference: Some(args.target.to_string()), stored: Timestamp::now(), ..image };
-    engine.state().images().put(&named)?;
-    Ok(())
+    match engine.state().images().tag(&image, &args.target.to_string())? {
+        true => Ok(()),
+        false => Err(Failure::error(format!("no such image: {}", args.source))),
+    }
 }
 
 /// `drydock rmi`.

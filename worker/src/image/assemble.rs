@@ -176,6 +176,7 @@ impl Engine {
                 config: config.clone(),
                 snapshot: layers.leaf().map(ToString::to_string),
                 layers: layers.stored(),
+                source: layers.source().map(ToString::to_string),
                 manifest: None,
                 platform: image.config.platform.clone(),
                 created: image.config.created,

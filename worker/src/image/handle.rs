@@ -41,3 +41,18 @@ pub enum Origin {
     /// The local store.
     Store,
 }
+
+impl Origin {
+    /// The registry's name, where it came from one.
+    pub fn registry(&self) -> Option<&Reference> {
+        match self {
+            Self::Registry(reference) => Some(reference),
+            Self::Layout(_) | Self::Store => None,
+        }
+    }
+}
+
+/// What an image takes before it is unpacked: the sizes of its blobs, in bytes.
+pub(crate) fn blob_sizes(layers: &[StoredLayer]) -> u64 {
+    layers.iter().filter_map(|l| l.blob.as_ref()).map(|b| b.size).sum()
+}

@@ -11,6 +11,7 @@ use oci::layer::{Entry, LayerManifest, Tree, WriteOptions, write_layer};
 use oci::{Descriptor, Digest, Reference, Timestamp, media_type};
 use serde::{Deserialize, Serialize};
 use snapshotter::SnapshotId;
+use solver::CancelToken;
 
 use crate::engine::Engine;
 use crate::error::WorkerError;
@@ -90,6 +91,11 @@ impl ImageLayers {
 
     fn keep(&self, held: Held) {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+    }
+
+    /// The registry's name for the image that it rests on, where that was pulled.
+    pub fn source(&self) -> Option<&Reference> {
+        self.origin.registry()
     }
 
     /// The snapshot of the whole tree; none where there are no layers.
@@ -302,7 +308,8 @@ impl Engine {
             blob: original.digest,
             source,
         };
-        let (_, mut decoder) = self.decoded_blob(original)?;
+        let (_, decoder) = self.decoded_blob(original)?;
+        let mut decoder = Stoppable { inner: decoder, cancel: self.cancel.clone() };
         let writer = self.state.blobs().create()?;
         let encoder =
             Encoder::new(format.compression, format.level, writer).map_err(|e| fail(e.into()))?;
@@ -334,17 +341,19 @@ impl Engine {
         Ok(self.state.put_fact(BLOB_FACT, &blob_key(diff_id, format), &value)?)
     }
 
-    /// Writes the tar of a layer to `out`.
+    /// Writes the tar of a layer to `out`; stops when the engine is cancelled.
     fn write_tar<W: Write>(&self, making: &Making, out: W) -> Result<W, WorkerError> {
-        let fail = |source: Box<dyn std::error::Error + Send + Sync>| WorkerError::LayerWrite {
-            snapshot: making.snapshot.clone(),
-            source,
+        let fail = |source: Box<dyn std::error::Error + Send + Sync>| {
+            if self.cancel.is_cancelled() {
+                return WorkerError::Cancelled;
+            }
+            WorkerError::LayerWrite { snapshot: making.snapshot.clone(), source }
         };
         let id: SnapshotId = making.snapshot.parse().map_err(|e| fail(Box::new(e)))?;
         let manifest = self.snapshotter.manifest(&id)?;
         let mut open = |entry: &Entry| -> io::Result<Box<dyn Read>> {
             let file = self.snapshotter.open_file(&id, &entry.path).map_err(io::Error::other)?;
-            Ok(Box::new(file))
+            Ok(Box::new(Stoppable { inner: file, cancel: self.cancel.clone() }))
         };
         let options = WriteOptions { epoch: making.epoch };
         if let (Some(epoch), Rewrite::Set) = (making.epoch, making.rewrite) {
@@ -354,6 +363,22 @@ impl Engine {
             return write_layer(&rewritten, &mut open, &options, out).map_err(|e| fail(e.into()));
         }
         write_layer(&manifest, &mut open, &options, out).map_err(|e| fail(e.into()))
+    }
+}
+
+/// A reader that fails once the build is cancelled: compressing a large layer takes long.
+struct Stoppable<R> {
+    inner: R,
+    cancel: CancelToken,
+}
+
+impl<R: Read> Read for Stoppable<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            // Not `Interrupted`, after which a reader is asked again.
+            return Err(io::Error::other("cancelled"));
+        }
+        self.inner.read(buffer)
     }
 }
 

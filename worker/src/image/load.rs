@@ -15,6 +15,7 @@ use solver::StepContext;
 use crate::engine::Engine;
 use crate::error::WorkerError;
 
+use super::handle::blob_sizes;
 use super::layers::{AssembledLayer, media_type_of};
 use super::resolve::stored_layers;
 use super::{DockerImage, ImageHandle, ImageLayer, ImageLayers, Layout, LayoutError, Origin};
@@ -117,15 +118,17 @@ impl Engine {
         leases.push(held);
         let (manifest, held) = self.put_blob(media, &bytes)?;
         leases.push(held);
+        let layers = stored_layers(handle);
         let stored = StoredImage {
             reference: None,
             config,
             snapshot: None,
-            layers: stored_layers(handle),
+            size: blob_sizes(&layers),
+            layers,
+            source: None,
             manifest: Some(manifest),
             platform: handle.config.platform.clone(),
             created: handle.config.created,
-            size: 0,
             stored: Timestamp::now(),
         };
         Ok((stored, leases))
@@ -154,11 +157,12 @@ impl Engine {
             reference: None,
             config: stored_config,
             snapshot: None,
+            size: blob_sizes(&layers),
             layers,
+            source: None,
             manifest: None,
             platform: config.platform.clone(),
             created: config.created,
-            size: 0,
             stored: Timestamp::now(),
         };
         self.name_image(&stored, &image.names)?;

@@ -13,6 +13,7 @@ use oci::{
 use crate::engine::Engine;
 use crate::error::WorkerError;
 
+use super::handle::blob_sizes;
 use super::{ImageHandle, ImageLayer, Layout, Origin, Wanted};
 
 /// The domain of facts that tell what a tag meant when a registry was last asked.
@@ -147,10 +148,8 @@ impl Engine {
         if config.rootfs.diff_ids.len() != stored.layers.len() {
             return Ok(None);
         }
-        let origin = match &stored.manifest {
-            Some(_) => Origin::Registry(reference.clone()),
-            None => Origin::Store,
-        };
+        let source = stored.source.as_ref().and_then(|s| s.parse().ok());
+        let origin = source.map_or(Origin::Store, Origin::Registry);
         let layers = stored.layers.iter().cloned().map(ImageLayer::Stored).collect();
         Ok(Some(ImageHandle { name, id, config, layers, origin }))
     }
@@ -229,15 +228,17 @@ impl Engine {
         // Held until the image names them.
         let (_, _held) = self.put_blob(&manifest.media_type, manifest_bytes)?;
         let (config, _held_too) = self.put_blob(oci::media_type::OCI_CONFIG, config)?;
+        let layers = stored_layers(handle);
         let stored = StoredImage {
             reference: None,
             config,
             snapshot: None,
-            layers: stored_layers(handle),
+            size: blob_sizes(&layers),
+            layers,
+            source: handle.origin.registry().map(ToString::to_string),
             manifest: Some(manifest.clone()),
             platform: handle.config.platform.clone(),
             created: handle.config.created,
-            size: 0,
             stored: Timestamp::now(),
         };
         self.state.images().remember(&manifest.digest, &stored)?;
