@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use executor::user::UserError;
 use graph::{CopyAction, CopySource, FileAction, FileOp, MkdirAction, Unpack};
 use snapshotter::Hints;
 use solver::StepContext;
 use sys::root::Root;
 
 use crate::copy::{
-    Accounts, Chmod, Contents, Request, ResultTree, Selected, SourceTree, Target, select,
+    Accounts, Chmod, Contents, Ids, Request, ResultTree, Selected, SourceTree, Target, select,
 };
 use crate::engine::Engine;
 use crate::error::WorkerError;
@@ -142,9 +143,14 @@ fn make_directory(mkdir: &MkdirAction, root: &Root) -> Result<(), WorkerError> {
     if created.is_empty() {
         return Ok(());
     }
-    let user = executor::user::resolve(root.fd(), &mkdir.user)?;
+    let owner = match executor::user::resolve(root.fd(), &mkdir.user) {
+        Ok(user) => Ids { uid: user.uid, gid: user.gid },
+        // A USER that nobody knows is an error only where something runs as it (BuildKit).
+        Err(UserError::UnknownUser { .. } | UserError::UnknownGroup { .. }) => Ids::default(),
+        Err(error) => return Err(error.into()),
+    };
     for dir in created {
-        root.chown(&dir, user.uid, user.gid).map_err(crate::copy::CopyError::from)?;
+        root.chown(&dir, owner.uid, owner.gid).map_err(crate::copy::CopyError::from)?;
         root.chmod(&dir, mkdir.mode).map_err(crate::copy::CopyError::from)?;
     }
     Ok(())

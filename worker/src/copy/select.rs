@@ -62,6 +62,8 @@ pub fn select(tree: &dyn SourceTree, request: &Request<'_>) -> Result<Vec<Select
                 match select_one(tree, &found, &exclude) {
                     // Nobody asked for it by name.
                     Err(SourceError::Socket { .. }) => {}
+                    // It was there: what is not is where the link leads.
+                    Ok(None) => return Err(dangling(&found, request.tree)),
                     other => out.extend(other?),
                 }
             }
@@ -100,6 +102,15 @@ pub fn digest(selection: &[Selected]) -> String {
         hasher.update(&LayerManifest::new(entries.collect()).diff_digest());
     }
     hasher.finalize().to_hex().to_string()
+}
+
+/// A link that a wildcard matched and that leads nowhere.
+fn dangling(link: &TreePath, tree: &str) -> SourceError {
+    SourceError::NotFound {
+        path: link.to_string(),
+        tree: tree.to_owned(),
+        reason: Some("it is a symbolic link that leads nowhere".to_owned()),
+    }
 }
 
 fn not_found(tree: &dyn SourceTree, path: &str, clean: &TreePath, name: &str) -> SourceError {

@@ -191,6 +191,8 @@ fn wildcards() {
     assert_eq!(names("d*r"), ["dir: c.txt inner sub sub/d.txt"]);
     assert_eq!(names("*/sub"), ["sub: d.txt"]);
     assert_eq!(names("nothing*"), Vec::<String>::new());
+    let error = chosen(&t, &["dang*"], &[], false).unwrap_err().to_string();
+    assert!(error.contains("leads nowhere"), "{error}");
     // A link in the part before the wildcard is followed, one that the wildcard matches is too,
     // but none in between.
     assert_eq!(names("dir-link/*.txt"), ["c.txt"]);
