@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PREFIX ?= /usr/local
 
-.PHONY: build demo test install lint
+.PHONY: build demo test bench install lint
 
 # The release binary. RocksDB takes about ten minutes, the first time only.
 build:
@@ -16,6 +16,10 @@ demo:
 # All tests; installs what is missing.
 test:
 	@scripts/test
+
+# The benchmarks' table.
+bench:
+	@scripts/bench
 
 # Formatting and clippy.
 lint:
