@@ -164,7 +164,10 @@ fn privileged_any_command_may_be_killed() {
     assert!(host::wait_until(Duration::from_secs(5), || host::users_of(drydock.state()).is_empty()));
     drydock.command("prune").args(["-a", "-f"]).ok();
     for bucket in ["trash", "leases", "done", "inflight"] {
-        assert_eq!(entries(&drydock.state().join(bucket)), Vec::<String>::new(), "{bucket}");
+        let mut left = entries(&drydock.state().join(bucket));
+        // A temporary file may be another process's: it is only taken when it is a day old.
+        left.retain(|name| !name.starts_with(".tmp-"));
+        assert_eq!(left, Vec::<String>::new(), "{bucket}");
     }
     let unfinished = entries(&drydock.state().join("snapshots-v1"));
     assert!(!unfinished.iter().any(|n| n.ends_with(".active")), "{unfinished:?}");
