@@ -72,7 +72,7 @@ fn privileged_hosts_and_names_are_not_in_layers() {
     require_root!();
     let context = Context::new(
         "FROM busybox\nRUN cat /etc/hosts && hostname && cat /etc/resolv.conf > /dev/null && \
-         (echo x >> /etc/hosts || echo read-only)\n\
+         ((echo x >> /etc/hosts) 2>/dev/null || echo read-only)\n\
          RUN echo mine > /tmp/own\n\
          FROM scratch\nCOPY --from=0 /tmp/own /own\n",
     );
