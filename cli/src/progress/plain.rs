@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use oci::Timestamp;
-use solver::{Event, ProgressId};
+use solver::{Event, ProgressId, Stream};
 
 use super::log::Lines;
 use super::model::{Model, Part, State, Step};
@@ -42,7 +42,8 @@ pub struct Plain {
 #[derive(Default)]
 struct Track {
     number: u64,
-    lines: Lines,
+    /// Unfinished lines: of standard output, and of standard error.
+    lines: [Lines; 2],
     /// What it has to say, without its number.
     pending: Vec<String>,
     /// Since when.
@@ -64,12 +65,13 @@ impl Plain {
         track.waiting.get_or_insert(now);
     }
 
-    fn log(&mut self, step: &Step, data: &[u8], at: Timestamp) {
+    fn log(&mut self, step: &Step, stream: Stream, data: &[u8], at: Timestamp) {
         let time = text::log_time(text::seconds(step.start_or(at), at));
         let colours = self.colours;
         let track = self.tracks.entry(step.id).or_default();
         let mut said = Vec::new();
-        track.lines.push(data, |line| said.push(log_line(&time, &line, colours)));
+        track.lines[usize::from(stream == Stream::Stderr)]
+            .push(data, |line| said.push(log_line(&time, &line, colours)));
         if !said.is_empty() {
             self.say(step.id, at, said);
         }
@@ -102,7 +104,7 @@ impl Plain {
         track.waiting = None;
         self.spoke = now;
         if step.is_over() {
-            if let Some(line) = track.lines.flush() {
+            for line in track.lines.iter_mut().filter_map(Lines::flush) {
                 let time = text::log_time(step.duration(now));
                 line_of(out, number, &log_line(&time, &line, colours));
             }
@@ -157,9 +159,9 @@ impl Renderer for Plain {
                 }
                 step(id)
             }
-            Event::Log { id, data, at, .. } => {
+            Event::Log { id, stream, data, at } => {
                 if let Some(step) = step(id) {
-                    self.log(step, data, *at);
+                    self.log(step, *stream, data, *at);
                 }
                 step(id)
             }
