@@ -21,8 +21,8 @@ use graph::SourceFile;
 pub use diagnostic::{Diagnostic, Severity};
 pub use ignore::{IgnoreError, parse_ignore};
 pub use lower::{
-    HistorySource, ImageLocation, ImageRequest, ImageResolver, LowerError, LowerOptions, Lowered,
-    MAIN_CONTEXT, NamedContext, ResolvedBase, ResolvedImage, lower,
+    Entitlement, HistorySource, ImageLocation, ImageRequest, ImageResolver, LowerError,
+    LowerOptions, Lowered, MAIN_CONTEXT, NamedContext, ResolvedBase, ResolvedImage, lower,
 };
 
 /// A Dockerfile as it was read.

@@ -37,6 +37,17 @@ pub struct ExecOp {
     /// Read-only files that it finds and that never enter a layer (here-documents with a
     /// shebang).
     pub files: Vec<ExecFile>,
+    /// Devices of the host that it may use.
+    pub devices: Vec<ExecDevice>,
+}
+
+/// `RUN --device`: a device by its CDI name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecDevice {
+    /// `vendor.com/class`, `vendor.com/class=name`, `vendor.com/class=*`, or a class annotation.
+    pub name: String,
+    /// Whether the build fails without it.
+    pub required: bool,
 }
 
 /// The network of a process.

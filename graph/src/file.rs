@@ -50,6 +50,9 @@ pub struct CopyAction {
     pub exclude: Vec<String>,
     /// Whether source paths are recreated below the destination (`--parents`).
     pub parents: bool,
+    /// Whether a source replaces what an earlier one of another kind left at its path (`--link`);
+    /// without it a directory onto a file, or a file onto a directory, is an error.
+    pub replace: bool,
 }
 
 /// Where a copy takes its files from.
@@ -101,8 +104,8 @@ pub enum ModeChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unpack {
-    /// Never (COPY).
+    /// Never (COPY, ADD of a URL, `--unpack=false`).
     Never,
-    /// Where the content is a tar, plain or compressed (ADD of a local file).
+    /// Where the content is a tar, plain or compressed (ADD of a local file, `--unpack`).
     Auto,
 }

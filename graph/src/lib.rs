@@ -9,16 +9,20 @@ pub mod definition;
 pub mod dump;
 pub mod exec;
 pub mod file;
+pub mod git;
 pub mod op;
 pub mod pattern;
 pub mod source;
 pub mod span;
 
 pub use definition::{Definition, Vertex, VertexDigest, VertexIndex, VertexMeta};
-pub use exec::{ExecFile, ExecMount, ExecOp, MountKind, NetworkMode, SecurityMode, Sharing};
+pub use exec::{
+    ExecDevice, ExecFile, ExecMount, ExecOp, MountKind, NetworkMode, SecurityMode, Sharing,
+};
 pub use file::{
     CopyAction, CopySource, FileAction, FileOp, InlineFile, MkdirAction, ModeChange, Owner, Unpack,
 };
-pub use op::Op;
-pub use source::{ImageSource, LocalSource, SourceOp};
+pub use git::{GitSource, GitUrlError, Mtime};
+pub use op::{MergeOp, Op};
+pub use source::{HttpSource, ImageSource, LocalSource, SourceOp};
 pub use span::{SourceFile, SourceMap, Span};

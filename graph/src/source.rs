@@ -3,6 +3,7 @@
 use oci::{Digest, Platform};
 use serde::{Deserialize, Serialize};
 
+use crate::git::GitSource;
 use crate::pattern::IgnoreList;
 
 /// Something from outside the build.
@@ -11,8 +12,12 @@ use crate::pattern::IgnoreList;
 pub enum SourceOp {
     /// The root file system of an image.
     Image(ImageSource),
-    /// A directory of this machine.
+    /// A directory of this machine, or what stands in for one.
     Local(LocalSource),
+    /// A file that a URL names.
+    Http(HttpSource),
+    /// A tree of a git repository.
+    Git(GitSource),
 }
 
 /// An image that was resolved before the graph was made.
@@ -24,6 +29,18 @@ pub struct ImageSource {
     pub manifest: Digest,
     /// The platform that was asked for.
     pub platform: Platform,
+}
+
+/// A file behind an HTTP(S) URL: a tree of that one file, owned by root, mode 0600, with the time
+/// of `Last-Modified` (the epoch where there is none).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HttpSource {
+    /// Where it is.
+    pub url: String,
+    /// Its name in the tree; none for what the server calls it, else the last part of the URL.
+    pub filename: Option<String>,
+    /// What its content must be. With it the server need not be asked for what is at hand.
+    pub checksum: Option<Digest>,
 }
 
 /// A directory that files are copied from. It is hashed and read in place, never copied whole.

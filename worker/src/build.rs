@@ -20,8 +20,20 @@ use crate::error::WorkerError;
 use crate::file::{Selection, rewrite_of};
 use crate::image::ImageHandle;
 use crate::key::{self, image_content};
-use crate::output::Output;
+use crate::output::{Output, TreeOutput};
 use crate::result::{content_of, root_of};
+use crate::source::{FileTree, Secrets};
+
+/// What a build context is.
+#[derive(Clone)]
+pub enum ContextInput {
+    /// A directory of this machine, read in place.
+    Directory(PathBuf),
+    /// The result of an earlier solve: a checkout, an unpacked archive.
+    Tree(TreeOutput),
+    /// A single file.
+    File(Arc<FileTree>),
+}
 
 /// What one build works on.
 pub struct BuildInput<'a> {
@@ -29,8 +41,10 @@ pub struct BuildInput<'a> {
     pub definition: &'a Definition,
     /// The vertices whose results are wanted.
     pub targets: &'a [VertexIndex],
-    /// The local contexts by name.
-    pub contexts: &'a HashMap<String, PathBuf>,
+    /// The contexts by name.
+    pub contexts: &'a HashMap<String, ContextInput>,
+    /// What sources may need to be let in.
+    pub secrets: &'a dyn Secrets,
     /// The images that the graph names, by the digest it knows them by.
     pub images: &'a HashMap<Digest, Arc<ImageHandle>>,
     /// How many steps run at the same time.
@@ -56,6 +70,7 @@ impl Engine {
             input,
             selections: Mutex::default(),
             contexts: Mutex::default(),
+            commits: Mutex::default(),
         };
         let options = SolveOptions {
             jobs: input.jobs,
@@ -93,6 +108,8 @@ struct BuildWork<'a> {
     selections: Mutex<HashMap<VertexIndex, Vec<Selection>>>,
     /// The contexts that were opened.
     contexts: Mutex<Vec<Arc<ContextTree>>>,
+    /// The commits that git sources mean in this build: a branch may move in between.
+    commits: Mutex<HashMap<VertexIndex, String>>,
 }
 
 impl BuildWork<'_> {
@@ -107,37 +124,70 @@ impl BuildWork<'_> {
             .ok_or_else(|| WorkerError::Internal(format!("image {manifest} was not resolved")))
     }
 
+    fn describe_source(
+        &self,
+        vertex: VertexIndex,
+        source: &SourceOp,
+        context: &StepContext<'_>,
+    ) -> Result<Description<Output>, WorkerError> {
+        let ready = |output| Ok(Description::Ready(output));
+        match source {
+            SourceOp::Local(local) => match self.input.contexts.get(&local.name) {
+                None => Err(WorkerError::NoContext(local.name.clone())),
+                Some(ContextInput::Tree(tree)) => ready(Output::Tree(tree.clone())),
+                Some(ContextInput::File(file)) => ready(Output::File(file.clone())),
+                Some(ContextInput::Directory(path)) => {
+                    let tree = ContextTree::open(&self.engine.state, path, &local.ignore)?;
+                    let tree = Arc::new(tree);
+                    lock(&self.contexts).push(tree.clone());
+                    ready(Output::Context(tree))
+                }
+            },
+            SourceOp::Image(source) => {
+                let image = self.image(&source.manifest)?;
+                if let Some(tree) = self.engine.image_at_hand(image) {
+                    return ready(Output::Tree(tree));
+                }
+                // What an image is does not depend on the name it came by.
+                let content = image_content(&image.config.rootfs.diff_ids);
+                let mut description = key::Description::of_source();
+                description.input("image", Some(&content));
+                let (key, inputs) = description.finish();
+                Ok(Description::Keyed { key, inputs })
+            }
+            SourceOp::Http(http) => {
+                ready(Output::File(self.engine.http_file(http, self.input.secrets, context)?))
+            }
+            SourceOp::Git(git) => {
+                let commit = self.engine.git_commit(git, self.input.secrets, context)?;
+                // Nor what a commit is on where it came from, unless that stands in `.git`.
+                let mut description = key::Description::of_source();
+                description.line("git", &commit);
+                let json = |value| serde_json::to_string(value).unwrap_or_default();
+                description.line("directory", git.subdir.as_deref().unwrap_or_default());
+                description.line("submodules", if git.submodules { "yes" } else { "no" });
+                description.line("times", &json(&git.mtime));
+                if git.keep_git_dir {
+                    description.line("repository", &git.remote);
+                    description.line("ref", git.reference.as_deref().unwrap_or_default());
+                }
+                lock(&self.commits).insert(vertex, commit);
+                let (key, inputs) = description.finish();
+                Ok(Description::Keyed { key, inputs })
+            }
+        }
+    }
+
     fn describe_op(
         &self,
         vertex: VertexIndex,
         inputs: &[Output],
+        context: &StepContext<'_>,
     ) -> Result<Description<Output>, WorkerError> {
         let op = self.op(vertex);
         let mut description = key::Description::of(op);
         match op {
-            Op::Source(SourceOp::Local(local)) => {
-                let path = self
-                    .input
-                    .contexts
-                    .get(&local.name)
-                    .ok_or_else(|| WorkerError::NoContext(local.name.clone()))?;
-                let tree = ContextTree::open(&self.engine.state, path, &local.ignore)?;
-                let tree = Arc::new(tree);
-                lock(&self.contexts).push(tree.clone());
-                return Ok(Description::Ready(Output::Context(tree)));
-            }
-            Op::Source(SourceOp::Image(source)) => {
-                let image = self.image(&source.manifest)?;
-                if let Some(tree) = self.engine.image_at_hand(image) {
-                    return Ok(Description::Ready(Output::Tree(tree)));
-                }
-                // What an image is does not depend on the name it came by.
-                let content = image_content(&image.config.rootfs.diff_ids);
-                let mut description = key::Description::of_image();
-                description.input("image", Some(&content));
-                let (key, inputs) = description.finish();
-                return Ok(Description::Keyed { key, inputs });
-            }
+            Op::Source(source) => return self.describe_source(vertex, source, context),
             Op::Exec(exec) => {
                 let root = root_of(exec.root, inputs)?;
                 description.input("root", Some(&content_of(root.as_ref())));
@@ -152,6 +202,12 @@ impl BuildWork<'_> {
                 }
                 lock(&self.selections).insert(vertex, selections);
             }
+            Op::Merge(merge) => {
+                for (name, at) in [("base", merge.base), ("layer", merge.layer)] {
+                    let root = root_of(Some(at), inputs)?;
+                    description.input(name, Some(&content_of(root.as_ref())));
+                }
+            }
         }
         let (key, inputs) = description.finish();
         Ok(Description::Keyed { key, inputs })
@@ -164,11 +220,25 @@ impl BuildWork<'_> {
         context: &StepContext<'_>,
     ) -> Result<Done<Output>, WorkerError> {
         let made = match self.op(vertex) {
-            Op::Source(SourceOp::Local(_)) => {
-                return Err(WorkerError::Internal("a context is never run".to_owned()));
+            Op::Source(SourceOp::Local(_) | SourceOp::Http(_)) => {
+                return Err(WorkerError::Internal("a file is never run".to_owned()));
             }
             Op::Source(SourceOp::Image(source)) => {
                 self.engine.pull(self.image(&source.manifest)?, context)?
+            }
+            Op::Source(SourceOp::Git(source)) => {
+                let commit = lock(&self.commits).get(&vertex).cloned().ok_or_else(|| {
+                    WorkerError::Internal(format!("vertex {} was not described", vertex.0))
+                })?;
+                self.engine.git_checkout(source, &commit, self.input.secrets, context)?
+            }
+            Op::Merge(merge) => {
+                let tree = |at| {
+                    root_of(Some(at), inputs)?.ok_or_else(|| {
+                        WorkerError::Internal(format!("input {at} is no root file system"))
+                    })
+                };
+                self.engine.merge(&tree(merge.base)?, &tree(merge.layer)?)?
             }
             Op::Exec(op) => self.engine.run_exec(op, inputs, context)?,
             Op::File(op) => {
@@ -193,9 +263,9 @@ impl Work for BuildWork<'_> {
         &self,
         vertex: VertexIndex,
         inputs: &[Output],
-        _context: &StepContext<'_>,
+        context: &StepContext<'_>,
     ) -> Result<Description<Output>, WorkError> {
-        Ok(self.describe_op(vertex, inputs)?)
+        Ok(self.describe_op(vertex, inputs, context)?)
     }
 
     fn load(&self, vertex: VertexIndex, _inputs: &[Output], record: &Record) -> Option<Output> {

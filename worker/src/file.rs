@@ -93,6 +93,7 @@ impl Engine {
             };
         let (tree, name): (Arc<dyn SourceTree>, &str) = match source {
             Some(Output::Context(context)) => (context.clone(), "the build context"),
+            Some(Output::File(file)) => (file.clone(), "the downloaded file"),
             other => (self.result_tree(other.and_then(Output::tree))?, "the source image"),
         };
         let request = Request { paths, exclude: &copy.exclude, parents: copy.parents, tree: name };
@@ -164,7 +165,7 @@ pub(crate) fn rewrite_of(op: &FileOp, inputs: &[Output]) -> Rewrite {
         }) => match inputs.get(*at) {
             Some(Output::Context(_)) => true,
             Some(Output::Tree(tree)) => tree.rewrite != Rewrite::Never,
-            None => false,
+            Some(Output::File(_)) | None => false,
         },
         _ => false,
     });

@@ -25,12 +25,14 @@ impl Description {
             Op::Source(source) => {
                 description.line("source", &to_json(source));
             }
+            // What its inputs are says all.
+            Op::Merge(_) => description.line("merge", ""),
         }
         description
     }
 
-    /// Starts the key of a pulled image, which has nothing but its content.
-    pub(crate) fn of_image() -> Self {
+    /// Starts the key of a source that has nothing but its content.
+    pub(crate) fn of_source() -> Self {
         Self { key: KeyBuilder::new(DOMAIN), lines: Vec::new() }
     }
 
@@ -73,6 +75,9 @@ impl Description {
         for file in &op.files {
             self.line("file", &to_json(file));
         }
+        for device in &op.devices {
+            self.line("device", &to_json(device));
+        }
     }
 
     fn file(&mut self, op: &FileOp) {
@@ -85,6 +90,7 @@ impl Description {
                     self.line("chmod", &to_json(&copy.mode));
                     self.line("unpack", &to_json(&copy.unpack));
                     self.line("parents", &to_json(&copy.parents));
+                    self.line("replace", &to_json(&copy.replace));
                     match &copy.source {
                         // What an input gives is told by the digest of the selection: names
                         // of positions and contexts would only make equal things differ.
@@ -152,6 +158,7 @@ mod tests {
             platform: Platform::host(),
             mounts: vec![],
             files: vec![],
+            devices: vec![],
         }
     }
 

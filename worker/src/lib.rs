@@ -16,14 +16,17 @@ mod exec;
 mod file;
 pub mod image;
 mod key;
+mod merge;
 mod output;
 mod result;
+pub mod source;
 #[cfg(test)]
 mod testing;
 mod usage;
 
-pub use build::BuildInput;
+pub use build::{BuildInput, ContextInput};
 pub use context::ContextTree;
 pub use engine::{Engine, EngineConfig};
 pub use error::WorkerError;
 pub use output::{Output, Payload, Rewrite, TreeOutput};
+pub use source::{FileTree, NoSecrets, Secrets};

@@ -9,6 +9,7 @@ use snapshotter::SnapshotId;
 use solver::ContentId;
 
 use crate::context::ContextTree;
+use crate::source::FileTree;
 
 /// The result of a vertex.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub enum Output {
     Tree(TreeOutput),
     /// A directory of this machine, in place.
     Context(Arc<ContextTree>),
+    /// A single file of the blob store.
+    File(Arc<FileTree>),
 }
 
 /// A root file system: a chain of snapshots, by its leaf.
@@ -89,11 +92,11 @@ impl Payload {
 }
 
 impl Output {
-    /// The root file system; `None` for a context.
+    /// The root file system; `None` for anything else.
     pub fn tree(&self) -> Option<&TreeOutput> {
         match self {
             Self::Tree(tree) => Some(tree),
-            Self::Context(_) => None,
+            Self::Context(_) | Self::File(_) => None,
         }
     }
 }

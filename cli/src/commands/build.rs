@@ -10,7 +10,7 @@ use graph::VertexIndex;
 use oci::Timestamp;
 use solver::{CancelToken, Event, EventSink, Solution, SolveError, Warning};
 use worker::image::{Assembly, ImageHandle, PullPolicy, Resolver};
-use worker::{BuildInput, Engine, Output, TreeOutput};
+use worker::{BuildInput, ContextInput, Engine, NoSecrets, Output, TreeOutput};
 
 use super::Context;
 use super::dockerfile::{self, Source};
@@ -176,16 +176,19 @@ impl Build {
         handles: &HashMap<oci::Digest, Arc<ImageHandle>>,
         started: Timestamp,
     ) -> Result<Solution<Output>, Failure> {
-        let mut contexts: HashMap<String, PathBuf> =
-            self.request.directories.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let directory = |path: &PathBuf| ContextInput::Directory(path.clone());
+        let named = self.request.directories.iter();
+        let mut contexts: HashMap<String, ContextInput> =
+            named.map(|(k, v)| (k.clone(), directory(v))).collect();
         if let ContextSource::Directory(dir) = &self.request.context {
-            contexts.insert(MAIN_CONTEXT.to_owned(), dir.clone());
+            contexts.insert(MAIN_CONTEXT.to_owned(), directory(dir));
         }
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let input = BuildInput {
             definition: &lowered.definition,
             targets: &targets_of(lowered),
             contexts: &contexts,
+            secrets: &NoSecrets,
             images: handles,
             jobs: self.request.jobs.unwrap_or_else(cores),
             started,

@@ -73,6 +73,7 @@ impl StageLowering<'_, '_> {
                 unpack,
                 exclude: exclude.clone(),
                 parents,
+                replace: false,
             })
         };
         let mut actions = Vec::new();

@@ -22,7 +22,8 @@ use graph::{Definition, SourceMap, Span, VertexIndex};
 use oci::{Digest, ImageConfig, Platform};
 
 pub use request::{
-    ImageLocation, ImageRequest, ImageResolver, LowerOptions, NamedContext, ResolvedImage,
+    Entitlement, ImageLocation, ImageRequest, ImageResolver, LowerOptions, NamedContext,
+    ResolvedImage,
 };
 
 use crate::{Diagnostic, Parsed};

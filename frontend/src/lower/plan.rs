@@ -438,6 +438,9 @@ impl Planner<'_, '_> {
             NamedContext::Local => return Ok(Base::Local(key.to_owned())),
             NamedContext::Image(reference) => reference.clone(),
             NamedContext::Layout => layout_reference(name),
+            NamedContext::Git(_) | NamedContext::Http(_) | NamedContext::Stage(_) => {
+                return Err(self.unresolved(name, span, "not supported yet".into()));
+            }
         };
         let image = self.resolver.image(reference, platform, location, name);
         Ok(Base::Image(image.map_err(|source| self.unresolved(name, span, source))?))

@@ -1,9 +1,9 @@
 //! What is asked of the lowering, and what it asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use graph::NetworkMode;
 use graph::pattern::IgnoreList;
+use graph::{GitSource, HttpSource, NetworkMode};
 use oci::{Digest, ImageConfig, Platform, Reference};
 
 /// How a build was asked for.
@@ -38,6 +38,11 @@ pub struct LowerOptions {
     pub context_ignores: BTreeMap<String, IgnoreList>,
     /// Proxy variables of the caller; build arguments of the same name win.
     pub proxy_env: Vec<(String, String)>,
+    /// What RUN may be allowed beyond the sandbox.
+    pub allow: BTreeSet<Entitlement>,
+    /// Plan and lower every stage, not only what the target needs (`--check`); the target must
+    /// not be named then.
+    pub all_stages: bool,
 }
 
 impl LowerOptions {
@@ -58,6 +63,8 @@ impl LowerOptions {
             ignore: IgnoreList::default(),
             context_ignores: BTreeMap::new(),
             proxy_env: Vec::new(),
+            allow: BTreeSet::new(),
+            all_stages: false,
         }
     }
 }
@@ -71,6 +78,37 @@ pub enum NamedContext {
     Image(Reference),
     /// `oci-layout://`; the resolver knows where it is.
     Layout,
+    /// A tree of a git repository.
+    Git(GitSource),
+    /// A file behind a URL; an archive stands for what is in it.
+    Http(HttpSource),
+    /// `target:`, a stage of the same Dockerfile.
+    Stage(String),
+}
+
+/// What a RUN step may be allowed beyond the sandbox (`--allow`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entitlement {
+    /// `network.host`
+    NetworkHost,
+    /// `security.insecure`
+    SecurityInsecure,
+    /// `device`
+    Device,
+}
+
+impl Entitlement {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::NetworkHost, Self::SecurityInsecure, Self::Device];
+
+    /// As `--allow` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NetworkHost => "network.host",
+            Self::SecurityInsecure => "security.insecure",
+            Self::Device => "device",
+        }
+    }
 }
 
 /// Finds images. Asked once for each image, platform and location.

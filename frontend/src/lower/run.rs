@@ -53,6 +53,7 @@ impl StageLowering<'_, '_> {
             platform: self.state.platform.clone(),
             mounts: Vec::new(),
             files: program.files,
+            devices: Vec::new(),
         };
         let display = Lexer { raw_quotes: true, skip_unset: true, ..self.lexer };
         let shown = names::shown(instruction, &display, env) + &program.note;

@@ -303,6 +303,7 @@ impl StageLowering<'_, '_> {
             unpack: Unpack::Never,
             exclude: Vec::new(),
             parents: false,
+            replace: false,
         };
         let op = Op::File(FileOp { root: None, actions: vec![FileAction::Copy(copy)] });
         let meta = self.meta(name, head.line_span);

@@ -1,0 +1,9 @@
+//! Sources other than images and directories: files behind URLs, git repositories, streams.
+
+mod file;
+mod git;
+mod http;
+mod secret;
+
+pub use file::FileTree;
+pub use secret::{NoSecrets, Secrets};
