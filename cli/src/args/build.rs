@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use oci::{Platform, Reference};
 
+use super::call::{self, Call, CallSpec};
 use super::later::{IgnoredArgs, LaterArgs};
 use super::output::{self, OutputSpec};
 use super::pair::{self, BuildArg, ExtraHost, Label, NamedContext};
@@ -15,6 +16,7 @@ const OUTPUT: &str = "Output";
 const CACHE: &str = "Cache";
 const STEPS: &str = "Steps";
 const PROGRESS: &str = "Progress";
+const INSTEAD: &str = "Instead of building";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -101,12 +103,28 @@ pub struct BuildArgs {
     #[arg(short, long, help_heading = PROGRESS)]
     pub quiet: bool,
 
+    /// Check the Dockerfile: the same as --call=check
+    #[arg(long, help_heading = INSTEAD)]
+    pub check: bool,
+    /// What to ask of the Dockerfile: check, outline, targets, ignore or subrequests.describe,
+    /// with ,format=json for programs
+    #[arg(long, value_name = "NAME", value_parser = call::parse, help_heading = INSTEAD)]
+    pub call: Option<CallSpec>,
+
     /// What is refused.
     #[command(flatten)]
     pub later: LaterArgs,
     /// What is ignored.
     #[command(flatten)]
     pub ignored: IgnoredArgs,
+}
+
+impl BuildArgs {
+    /// What is asked; `--check` is short for a call (buildx).
+    pub fn call(&self) -> CallSpec {
+        let spec = self.call.unwrap_or_default();
+        if self.check { CallSpec { call: Call::Check, ..spec } } else { spec }
+    }
 }
 
 /// `--network`.

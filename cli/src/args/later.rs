@@ -16,11 +16,7 @@ pub struct LaterArgs {
     #[arg(long, hide = true)]
     cache_to: Vec<String>,
     #[arg(long, hide = true)]
-    call: Option<String>,
-    #[arg(long, hide = true)]
     cgroup_parent: Option<String>,
-    #[arg(long, hide = true)]
-    check: bool,
     #[arg(long, hide = true)]
     cpu_period: Option<String>,
     #[arg(long, hide = true)]
@@ -58,16 +54,13 @@ impl LaterArgs {
         let wanted = |o: &Option<String>| {
             o.as_deref().is_some_and(|v| super::switch::boolean(v) != Some(false))
         };
-        let call = self.call.as_deref().is_some_and(|c| c != "build");
         let flags = [
             ("--allow", !self.allow.is_empty()),
             ("--annotation", !self.annotation.is_empty()),
             ("--attest", !self.attest.is_empty()),
             ("--cache-from", !self.cache_from.is_empty()),
             ("--cache-to", !self.cache_to.is_empty()),
-            ("--call", call),
             ("--cgroup-parent", self.cgroup_parent.is_some()),
-            ("--check", self.check),
             ("--cpu-period", self.cpu_period.is_some()),
             ("--cpu-quota", self.cpu_quota.is_some()),
             ("--cpu-shares", self.cpu_shares.is_some()),

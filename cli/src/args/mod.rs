@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod build;
+pub mod call;
 pub mod csv;
 pub mod later;
 pub mod output;
@@ -16,6 +17,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
 pub use build::{BuildArgs, Network, ProgressMode};
+pub use call::{Call, CallFormat, CallSpec};
 pub use output::{LayerCompression, LayerOptions, OutputKind, OutputSpec, Stream};
 pub use pair::{BuildArg, ExtraHost, Label, NamedContext};
 pub use store::{
@@ -240,8 +242,6 @@ mod tests {
             "--allow=network.host",
             "--cache-from=x",
             "--cache-to=x",
-            "--check",
-            "--call=check",
             "--memory=1g",
             "--cpu-quota=1",
             "--cpuset-cpus=0",

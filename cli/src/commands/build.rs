@@ -13,13 +13,14 @@ use worker::image::{Assembly, ImageHandle, PullPolicy, Resolver};
 use worker::{BuildInput, ContextInput, Engine, NoSecrets, Output, TreeOutput};
 
 use super::Context;
+use super::call;
 use super::dockerfile::{self, Source};
 use super::export::{self, Targets, Variants};
 use super::failure::Failure;
 use super::images::Images;
 use super::session;
 use super::task::Task;
-use crate::args::{BuildArgs, OutputSpec, ProgressMode};
+use crate::args::{BuildArgs, Call, OutputSpec, ProgressMode};
 use crate::console::{self, Terminals};
 use crate::errors::{Place, chain, diagnostic, recap};
 use crate::outputs::OutputFile;
@@ -35,6 +36,10 @@ const NEEDS_ROOT: &str = "not supported yet: building as an ordinary user. Layer
 
 /// Builds.
 pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
+    let spec = args.call();
+    if spec.call != Call::Build {
+        return call::run(spec, args, context);
+    }
     if !session::is_root() {
         return Err(Failure::error(NEEDS_ROOT));
     }

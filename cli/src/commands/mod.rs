@@ -1,6 +1,7 @@
 //! The commands: from parsed arguments to an exit status.
 
 pub mod build;
+mod call;
 mod dockerfile;
 mod export;
 mod failure;

@@ -1,0 +1,15 @@
+//! What `--call` asks of a Dockerfile instead of an image.
+
+use super::Context;
+use super::failure::Failure;
+use crate::args::{BuildArgs, Call, CallSpec};
+
+/// Answers `spec.call`.
+///
+/// # Errors
+/// If there is no answer.
+pub(crate) fn run(spec: CallSpec, _args: &BuildArgs, _context: &Context) -> Result<(), Failure> {
+    let known = Call::NAMES.iter().find(|(_, call)| *call == spec.call);
+    let name = known.map_or("", |(name, _)| *name);
+    Err(Failure::error(format!("not supported yet: --call={name}")))
+}
