@@ -1,11 +1,11 @@
 //! The configs and layer counts that BuildKit gave the shared conformance cases, where they are
-//! at hand. What is lowered in a later version is counted, not failed.
+//! at hand.
 
 mod support;
 
 use std::fs;
 
-use frontend::{LowerError, lower, parse};
+use frontend::{lower, parse};
 use serde_json::Value;
 use support::{Images, options, vectors};
 
@@ -16,7 +16,7 @@ const DEVIATIONS: [&str; 1] = ["bud-copy-globs-Containerfile.missing"];
 #[test]
 fn configs_and_layers() {
     let Some(folder) = vectors("cases") else { return };
-    let (mut later, mut wrong) = (Vec::new(), Vec::new());
+    let mut wrong = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let case = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -25,12 +25,6 @@ fn configs_and_layers() {
         let text = fs::read_to_string(path.join("context/Dockerfile")).unwrap();
         let lowered = match lower(&parse("Dockerfile", &text), &options(), &Images::default()) {
             Ok(lowered) => lowered,
-            Err(LowerError::Diagnostics(all))
-                if all.iter().any(|d| d.message.starts_with("not supported yet")) =>
-            {
-                later.push(case);
-                continue;
-            }
             Err(_) if DEVIATIONS.contains(&case.as_str()) => continue,
             Err(e) => {
                 wrong.push(format!("{case}: {e}"));
@@ -48,6 +42,5 @@ fn configs_and_layers() {
             wrong.push(format!("{case}: want {} layers, got {layers}", expect["layers"]));
         }
     }
-    println!("lowered in a later version: {later:?}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

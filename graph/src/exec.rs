@@ -100,8 +100,8 @@ pub struct ExecMount {
 pub enum MountKind {
     /// Files of another result or of a context.
     Bind {
-        /// Position in the vertex's inputs.
-        input: usize,
+        /// Position in the vertex's inputs; none for an empty directory (scratch).
+        input: Option<usize>,
         /// Path inside the input.
         source: String,
         /// Whether the process may write (what it writes is discarded).

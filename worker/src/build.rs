@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use graph::{Definition, Op, SourceOp, VertexIndex};
+use graph::{Definition, Op, SourceOp, Vertex, VertexIndex};
 use oci::{Digest, Timestamp};
 use solver::work::WorkError;
 use solver::{
@@ -17,6 +17,7 @@ use crate::context::ContextTree;
 use crate::copy::digest;
 use crate::engine::Engine;
 use crate::error::WorkerError;
+use crate::exec::unsupported;
 use crate::file::{Selection, rewrite_of};
 use crate::image::ImageHandle;
 use crate::key::{self, image_content};
@@ -65,6 +66,7 @@ impl Engine {
         input: &BuildInput<'_>,
         events: &dyn EventSink,
     ) -> Result<Solution<Output>, SolveError> {
+        check_supported(input)?;
         let work = BuildWork {
             engine: self,
             input,
@@ -93,6 +95,20 @@ impl Engine {
             self.warn(&format!("{socket} is a socket and was not copied"));
         }
     }
+}
+
+/// Refuses a build before it starts that has a step which cannot run.
+fn check_supported(input: &BuildInput<'_>) -> Result<(), SolveError> {
+    for vertex in input.definition.reachable(input.targets) {
+        let Vertex { op: Op::Exec(exec), meta, .. } = input.definition.vertex(vertex) else {
+            continue;
+        };
+        if let Some(what) = unsupported(exec) {
+            let source = Box::new(WorkerError::NotYet(what));
+            return Err(SolveError::Failed { vertex, name: meta.name.clone(), source });
+        }
+    }
+    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

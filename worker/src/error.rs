@@ -143,6 +143,9 @@ pub enum WorkerError {
     /// The host cannot run steps.
     #[error("RUN is not possible here: {0}")]
     Unsupported(String),
+    /// A step that wants what steps cannot have yet.
+    #[error("not supported yet: RUN {0}")]
+    NotYet(&'static str),
     /// The user or a failure elsewhere stopped it.
     #[error("cancelled")]
     Cancelled,

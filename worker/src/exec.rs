@@ -3,7 +3,7 @@
 use executor::{
     ExitStatus, InjectedFile, Limits, Network, Output as ProcessOutput, ProcessSpec, Security,
 };
-use graph::{ExecOp, NetworkMode, SecurityMode};
+use graph::{ExecOp, MountKind, NetworkMode, SecurityMode};
 use snapshotter::Hints;
 use solver::{StepContext, Stream};
 
@@ -20,14 +20,6 @@ impl Engine {
         inputs: &[Output],
         context: &StepContext<'_>,
     ) -> Result<crate::result::Made, WorkerError> {
-        if op.security == SecurityMode::Insecure {
-            return Err(WorkerError::Unsupported(
-                "--security=insecure is not supported yet".into(),
-            ));
-        }
-        if !op.mounts.is_empty() {
-            return Err(WorkerError::Unsupported("--mount is not supported yet".into()));
-        }
         let executor = self.executor()?;
         let root = root_of(op.root, inputs)?;
         let active = self.prepare(root.as_ref())?;
@@ -55,6 +47,20 @@ impl Engine {
                 Err(error.into())
             }
         }
+    }
+}
+
+/// What `op` wants that steps cannot have yet, as the flag that asks for it.
+pub(crate) fn unsupported(op: &ExecOp) -> Option<&'static str> {
+    match op.mounts.first().map(|mount| &mount.kind) {
+        Some(MountKind::Bind { .. }) => Some("--mount=type=bind"),
+        Some(MountKind::Cache { .. }) => Some("--mount=type=cache"),
+        Some(MountKind::Tmpfs { .. }) => Some("--mount=type=tmpfs"),
+        Some(MountKind::Secret { .. }) => Some("--mount=type=secret"),
+        Some(MountKind::Ssh { .. }) => Some("--mount=type=ssh"),
+        None if op.security == SecurityMode::Insecure => Some("--security=insecure"),
+        None if !op.devices.is_empty() => Some("--device"),
+        None => None,
     }
 }
 

@@ -101,9 +101,10 @@ impl Mount {
         MountType::NAMES.iter().find(|(name, _)| *name == value).map(|(_, kind)| *kind)
     }
 
-    /// The `from` field, which takes no variables.
+    /// The `from` field, which takes no variables; an empty one is none.
     pub fn from(&self) -> Option<Word> {
         let field = self.fields.iter().rev().find(|f| f.key == "from")?;
-        Some(Word { value: field.value.clone()?, span: self.span })
+        let value = field.value.clone().filter(|value| !value.is_empty())?;
+        Some(Word { value, span: self.span })
     }
 }

@@ -50,7 +50,7 @@ impl Grammar {
         }
         let mut transfer = Transfer {
             dest: dest.clone(),
-            from: flags.text("from"),
+            from: flags.text("from").filter(|from| !from.value.is_empty()),
             chown: flags.text("chown"),
             chmod: flags.text("chmod"),
             exclude: flags.list("exclude"),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use graph::SourceOp;
 use oci::{ImageConfig, Platform, Reference};
 
 use super::{ImageLocation, ImageRequest, ImageResolver};
@@ -18,6 +19,16 @@ pub(super) enum Base {
     Image(Arc<Image>),
     /// The named local context.
     Local(String),
+    /// The named context that is not on this machine.
+    Remote(Arc<Remote>),
+}
+
+/// A named context that is not on this machine.
+pub(super) struct Remote {
+    /// Its name.
+    pub(super) name: String,
+    /// How it is brought in.
+    pub(super) source: SourceOp,
 }
 
 /// An image that was resolved.

@@ -2,24 +2,44 @@
 
 use graph::pattern::{Glob, IgnoreList, is_wildcard};
 use graph::{
-    CopyAction, CopySource, FileAction, FileOp, InlineFile, ModeChange, Op, Owner, Unpack,
-    VertexIndex,
+    CopyAction, CopySource, FileAction, FileOp, GitSource, InlineFile, MergeOp, ModeChange, Op,
+    Owner, SourceOp, Unpack, Vertex, VertexIndex, VertexMeta,
 };
 
-use super::base::Base;
+use super::add::{self, Source};
+use super::history::Entry;
 use super::metadata::{join, known_id};
 use super::names;
-use super::plan::FromTarget;
+use super::origin::Origin;
 use super::stage::{StageLowering, Step, fail};
 use crate::Diagnostic;
 use crate::ast::{Instruction, Transfer, Word};
 use crate::value::is_symbolic_mode;
 use crate::word::Lexer;
 
-/// Where the files of a transfer come from.
-struct Origin {
-    vertex: Option<VertexIndex>,
-    context: bool,
+/// What every action of one COPY or ADD has in common.
+struct Common {
+    dest: String,
+    owner: Option<Owner>,
+    mode: Option<ModeChange>,
+    exclude: Vec<String>,
+    parents: bool,
+    replace: bool,
+}
+
+impl Common {
+    fn action(&self, source: CopySource, unpack: Unpack) -> FileAction {
+        FileAction::Copy(CopyAction {
+            source,
+            dest: self.dest.clone(),
+            owner: self.owner.clone(),
+            mode: self.mode.clone(),
+            unpack,
+            exclude: self.exclude.clone(),
+            parents: self.parents,
+            replace: self.replace,
+        })
+    }
 }
 
 impl StageLowering<'_, '_> {
@@ -29,13 +49,19 @@ impl StageLowering<'_, '_> {
         transfer: &Transfer,
         add: bool,
     ) -> Step<()> {
-        refuse(transfer, add)?;
-        let sources = self.expand_all(instruction, &transfer.sources)?;
+        let texts = self.expand_all(instruction, &transfer.sources)?;
+        let checksum = match &transfer.checksum {
+            Some(word) => Some(self.expand(instruction, word)?).filter(|c| !c.is_empty()),
+            None => None,
+        };
+        let sources = match add {
+            true => add::sources(transfer, &texts, checksum.as_deref())?,
+            false => local_sources(transfer, &texts)?,
+        };
         for (source, word) in sources.iter().zip(&transfer.sources) {
-            check_source(source, word, add)?;
+            check_pattern(source, word)?;
         }
         let written = self.expand(instruction, &transfer.dest)?;
-        let dest = destination(&self.state.config.working_dir, &written);
         check_destination(transfer, &written, add)?;
         let (chown, owner) = self.owner(instruction, transfer)?;
         let (chmod, mode) = self.mode(instruction, transfer)?;
@@ -45,16 +71,24 @@ impl StageLowering<'_, '_> {
                 return fail(word.span, e.to_string());
             }
         }
-        let parents = transfer.parents.is_some_and(|s| s.on);
         let inline = self.inline(instruction, transfer)?;
-
+        // BuildKit: with --chmod a layer of its own is not made.
+        let link = transfer.link.is_some_and(|s| s.on) && mode.is_none();
+        let common = Common {
+            dest: destination(&self.state.config.working_dir, &written),
+            owner,
+            mode,
+            exclude,
+            parents: transfer.parents.is_some_and(|s| s.on),
+            replace: link,
+        };
         let flags = [
-            parents.then(|| "--parents".to_owned()),
+            common.parents.then(|| "--parents".to_owned()),
             chown.map(|c| format!("--chown={c}")),
             chmod.map(|c| format!("--chmod={c}")),
         ];
         let docs = inline.iter().map(|file| format!("<<{}", file.name));
-        let words = flags.into_iter().flatten().chain(sources.iter().cloned());
+        let words = flags.into_iter().flatten().chain(texts);
         let words: Vec<String> = words.chain(docs).chain([written]).collect();
         let keyword = if add { "ADD" } else { "COPY" };
         let history = format!("{keyword} {} # buildkit", words.join(" "));
@@ -62,61 +96,99 @@ impl StageLowering<'_, '_> {
         let shown = names::shown(instruction, &self.lexer, &self.state.env);
         let name = self.names.next(&shown, self.trigger != 0);
         let meta = self.meta(name, instruction.line_span);
-        let mut inputs: Vec<VertexIndex> = self.state.root.into_iter().collect();
-        let root = self.state.root.map(|_| 0);
-        let action = |source: CopySource, unpack: Unpack| {
-            FileAction::Copy(CopyAction {
-                source,
-                dest: dest.clone(),
-                owner: owner.clone(),
-                mode: mode.clone(),
-                unpack,
-                exclude: exclude.clone(),
-                parents,
-                replace: false,
-            })
-        };
-        let mut actions = Vec::new();
-        if !sources.is_empty() {
-            let origin = self.origin(transfer);
-            let input = origin.vertex.map(|vertex| {
-                inputs.push(vertex);
-                inputs.len() - 1
-            });
-            let source = CopySource::Input { input, paths: sources, context: origin.context };
-            actions.push(action(source, if add { Unpack::Auto } else { Unpack::Never }));
-        }
+        let root = self.state.root.filter(|_| !link);
+        let mut inputs: Vec<VertexIndex> = root.into_iter().collect();
+        let mut actions = self.transfers(transfer, sources, add, &common, &mut inputs);
         if !inline.is_empty() {
-            actions.push(action(CopySource::Inline(inline), Unpack::Never));
+            actions.push(common.action(CopySource::Inline(inline), Unpack::Never));
         }
-        self.step(Op::File(FileOp { root, actions }), inputs, meta, history);
+        let op = Op::File(FileOp { root: root.map(|_| 0), actions });
+        match self.state.root.filter(|_| link) {
+            Some(base) => self.link(base, op, inputs, meta, history),
+            None => self.step(op, inputs, meta, history),
+        }
         Ok(())
     }
 
-    fn origin(&mut self, transfer: &Transfer) -> Origin {
-        let plan = self.all.plan;
-        let target = transfer
-            .from
-            .as_ref()
-            .and_then(|from| plan.stages[self.at].froms.get(&(self.trigger, from.span)));
-        match target {
-            None => Origin { vertex: Some(self.all.local("", true)), context: true },
-            Some(FromTarget::Stage(stage)) => {
-                let root = self.all.done[*stage].as_ref().and_then(|state| state.root);
-                Origin { vertex: root, context: false }
+    /// The actions of a transfer: one for all paths that stand together, one for each remote
+    /// source.
+    fn transfers(
+        &mut self,
+        transfer: &Transfer,
+        sources: Vec<Source>,
+        add: bool,
+        common: &Common,
+        inputs: &mut Vec<VertexIndex>,
+    ) -> Vec<FileAction> {
+        let wanted = transfer.unpack.map(|flag| flag.on);
+        let chosen = |default: bool| match add && wanted.unwrap_or(default) {
+            true => Unpack::Auto,
+            false => Unpack::Never,
+        };
+        let mut actions: Vec<FileAction> = Vec::new();
+        for source in sources {
+            let (origin, unpack) = match (source.op(), &source) {
+                (Some(op), Source::Git(_)) => (self.remote(op), Unpack::Never),
+                (Some(op), _) => (self.remote(op), chosen(false)),
+                (None, _) => {
+                    (self.origin(transfer.from.as_ref().map(|from| from.span)), chosen(true))
+                }
+            };
+            let input = origin.vertex.map(|vertex| {
+                inputs.iter().position(|v| *v == vertex).unwrap_or_else(|| {
+                    inputs.push(vertex);
+                    inputs.len() - 1
+                })
+            });
+            let is_path = matches!(source, Source::Path(_));
+            if is_path
+                && let Some(FileAction::Copy(CopyAction {
+                    source: CopySource::Input { input: last, paths, context },
+                    ..
+                })) = actions.last_mut()
+                && (*last, *context) == (input, origin.context)
+            {
+                paths.extend(source.paths());
+                continue;
             }
-            Some(FromTarget::Base(Base::Image(image))) => {
-                let span = transfer.from.as_ref().map(|f| f.span).unwrap_or_default();
-                let meta = self.meta(format!("FROM {}", image.name), span);
-                Origin { vertex: self.all.image(image, meta), context: false }
-            }
-            Some(FromTarget::Base(Base::Local(name))) => {
-                Origin { vertex: Some(self.all.local(name, false)), context: true }
-            }
-            Some(FromTarget::Base(Base::Scratch | Base::Stage(_))) => {
-                Origin { vertex: None, context: false }
-            }
+            let paths = source.paths();
+            let from = CopySource::Input { input, paths, context: origin.context };
+            actions.push(common.action(from, unpack));
         }
+        actions
+    }
+
+    /// The vertex of a remote source.
+    fn remote(&mut self, op: SourceOp) -> Origin {
+        let name = match &op {
+            SourceOp::Http(http) => http.url.clone(),
+            SourceOp::Git(git) => git.remote.clone(),
+            SourceOp::Image(_) | SourceOp::Local(_) => String::new(),
+        };
+        let meta = VertexMeta { name, ignore_cache: self.ignore_cache, ..VertexMeta::default() };
+        let vertex = Vertex { op: Op::Source(op), inputs: Vec::new(), meta };
+        Origin { vertex: Some(self.all.definition.add(vertex)), context: false }
+    }
+
+    /// Makes a layer of `op` by itself, and puts it onto `base`: what is below may change without
+    /// the copy being done again.
+    fn link(
+        &mut self,
+        base: VertexIndex,
+        op: Op,
+        inputs: Vec<VertexIndex>,
+        meta: VertexMeta,
+        history: String,
+    ) {
+        let linked = VertexMeta { name: names::linked(&meta.name), ..meta.clone() };
+        let meta = VertexMeta { ignore_cache: self.ignore_cache, ..meta };
+        let layer = self.all.definition.add(Vertex { op, inputs, meta });
+        let merge = Op::Merge(MergeOp { base: 0, layer: 1 });
+        // It is made of its inputs alone: that the copy was done again is no reason.
+        let vertex = Vertex { op: merge, inputs: vec![base, layer], meta: linked };
+        let vertex = self.all.definition.add(vertex);
+        self.state.root = Some(vertex);
+        self.state.history.push(Entry { created_by: history, vertex: Some(vertex) });
     }
 
     /// `--chown` as written and as meant.
@@ -215,36 +287,25 @@ fn check_destination(transfer: &Transfer, written: &str, add: bool) -> Step<()> 
     Err(Box::new(error.help(format!("write {written}/"))))
 }
 
-fn check_source(source: &str, word: &Word, add: bool) -> Step<()> {
-    let remote = ["http://", "https://"].iter().any(|scheme| source.starts_with(scheme));
-    let git = source.starts_with("git@") && source.contains(':')
-        || ["git://", "ssh://"].iter().any(|scheme| source.starts_with(scheme));
-    if remote || git {
-        let what = if git { "a git repository" } else { "a URL" };
-        return if add {
-            fail(word.span, format!("not supported yet: ADD of {what}"))
-        } else {
+/// The sources of a COPY: it takes no URLs.
+fn local_sources(transfer: &Transfer, texts: &[String]) -> Step<Vec<Source>> {
+    let remote = |text: &str| add::is_url(text) || !matches!(GitSource::parse(text), Ok(None));
+    for (text, word) in texts.iter().zip(&transfer.sources) {
+        if transfer.from.is_none() && remote(text) {
+            let what = if add::is_url(text) { "a URL" } else { "a git repository" };
             let message = format!("the source can't be {what} for COPY");
-            Err(Box::new(Diagnostic::error(word.span, message).help("use ADD")))
-        };
+            return Err(Box::new(Diagnostic::error(word.span, message).help("use ADD")));
+        }
     }
-    if is_wildcard(source)
-        && let Err(e) = Glob::new(source)
-    {
-        return fail(word.span, e.to_string());
-    }
-    Ok(())
+    Ok(texts.iter().cloned().map(Source::Path).collect())
 }
 
-/// What later versions do.
-fn refuse(transfer: &Transfer, add: bool) -> Step<()> {
-    let keyword = if add { "ADD" } else { "COPY" };
-    let link = transfer.link.filter(|s| s.on).map(|s| (s.span, "link"));
-    let checksum = transfer.checksum.as_ref().map(|w| (w.span, "checksum"));
-    let git = transfer.keep_git_dir.map(|s| (s.span, "keep-git-dir"));
-    let unpack = transfer.unpack.map(|s| (s.span, "unpack"));
-    match link.or(checksum).or(git).or(unpack) {
-        Some((span, flag)) => fail(span, format!("not supported yet: {keyword} --{flag}")),
-        None => Ok(()),
+fn check_pattern(source: &Source, word: &Word) -> Step<()> {
+    match source {
+        Source::Path(path) if is_wildcard(path) => match Glob::new(path) {
+            Ok(_) => Ok(()),
+            Err(e) => fail(word.span, e.to_string()),
+        },
+        _ => Ok(()),
     }
 }

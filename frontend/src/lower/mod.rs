@@ -4,13 +4,16 @@
 //! on earlier ones; the ONBUILD triggers of a base image may add to what it needs), and then
 //! lowered from the first to the last.
 
+mod add;
 mod base;
 mod context;
 mod copy;
 mod environment;
 mod history;
 mod metadata;
+mod mount;
 mod names;
+mod origin;
 mod plan;
 mod request;
 mod run;

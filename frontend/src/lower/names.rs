@@ -38,6 +38,14 @@ pub(super) fn shown(instruction: &Instruction, lexer: &Lexer, env: &dyn Variable
     format!("{}{}", text[..end].to_uppercase(), &text[end..])
 }
 
+/// The name of the step that puts a linked copy in its place, from that of the copy.
+pub(super) fn linked(copy: &str) -> String {
+    match copy.split_once("] ") {
+        Some((prefix, rest)) if prefix.starts_with('[') => format!("{prefix}] LINK {rest}"),
+        _ => format!("LINK {copy}"),
+    }
+}
+
 /// The first line of a here-document.
 pub(super) fn summary(doc: &Heredoc) -> String {
     let text = doc.content.trim();

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use graph::{SourceFile, Span};
+use graph::{SourceFile, SourceOp, Span};
 use oci::{Platform, Reference};
 
-use super::base::{Base, Resolver};
+use super::base::{Base, Remote, Resolver};
 use super::environment::{self, Declared, Environment};
 use super::{ImageLocation, ImageResolver, LowerError, LowerOptions, NamedContext, context};
-use crate::ast::{Instruction, Kind, Onbuild, Stage, Word};
+use crate::ast::{Instruction, Kind, Mount, Onbuild, Stage, Word};
 use crate::diagnostic::nearest;
 use crate::word::{Lexer, NoVariables};
 use crate::{Diagnostic, Parsed, grammar};
@@ -17,6 +17,9 @@ use crate::{Diagnostic, Parsed, grammar};
 /// Image names that a mistyped FROM was probably meant to be.
 const COMMON_IMAGES: [&str; 7] =
     ["alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora"];
+
+/// `docker-image://scratch` is the empty image, not an image of that name.
+const SCRATCH_IMAGE: &str = "docker.io/library/scratch:latest";
 
 /// In files with more stages a wrong reference is not followed to see whether it is a circle.
 const MAX_CIRCLE: usize = 1000;
@@ -67,6 +70,15 @@ pub(super) struct Trigger {
 pub(super) enum FromTarget {
     Stage(usize),
     Base(Base),
+}
+
+impl From<Base> for FromTarget {
+    fn from(base: Base) -> Self {
+        match base {
+            Base::Stage(stage) => Self::Stage(stage),
+            other => Self::Base(other),
+        }
+    }
 }
 
 impl<'a> Plan<'a> {
@@ -139,6 +151,15 @@ fn copies_from_outside(stage: &Planned<'_>) -> bool {
         Kind::Copy(copy) => copy.from.as_ref().is_some_and(|f| f.value.parse::<usize>().is_err()),
         _ => false,
     })
+}
+
+/// What a COPY takes files from and a RUN mounts, other than the main context.
+fn froms_of(instruction: &Instruction) -> Vec<Word> {
+    match &instruction.kind {
+        Kind::Copy(copy) => copy.from.iter().cloned().collect(),
+        Kind::Run(run) => run.mounts.iter().filter_map(Mount::from).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// Reads the FROM lines.
@@ -263,9 +284,7 @@ impl Planner<'_, '_> {
         let triggers = triggers.map(|(n, t)| (n + 1, &t.instruction));
         let body = self.stages[at].ast.body.iter().map(|i| (0, i));
         for (file, instruction) in triggers.chain(body) {
-            if let Kind::Copy(copy) = &instruction.kind {
-                words.extend(copy.from.clone().map(|from| (file, from)));
-            }
+            words.extend(froms_of(instruction).into_iter().map(|from| (file, from)));
         }
         for (file, word) in words {
             let shown = if file == 0 { word.span } else { head };
@@ -295,9 +314,15 @@ impl Planner<'_, '_> {
         if let Some(own) = stage.name.clone()
             && let Some((key, named)) = context::find(self.options, &own, &platform)
         {
-            let base = self.named(key, named, &own, platform, span)?;
+            let own_span = self.stages[at].ast.from.name.as_ref().map_or(span, |n| n.span);
             self.stages[at].replaced = true;
-            return Ok(Some((base, Vec::new())));
+            return match self.named(at, (key, named), &own, platform, own_span)? {
+                Ok(base) => Ok(Some((base, Vec::new()))),
+                Err(error) => {
+                    errors.push(*error);
+                    Ok(None)
+                }
+            };
         }
         if let Some(parent) = self.stage_before(at, &name) {
             return Ok(Some((Base::Stage(parent), self.onbuild_of(parent))));
@@ -305,7 +330,7 @@ impl Planner<'_, '_> {
         if name == "scratch" {
             return Ok(Some((Base::Scratch, Vec::new())));
         }
-        let base = match self.outside(&name, platform, span)? {
+        let base = match self.outside(at, &name, platform, span)? {
             Ok(base) => base,
             Err(error) => {
                 errors.push(*error);
@@ -314,6 +339,7 @@ impl Planner<'_, '_> {
         };
         let triggers = match &base {
             Base::Image(image) => image.config.config.on_build.clone(),
+            Base::Stage(parent) => self.onbuild_of(*parent),
             _ => Vec::new(),
         };
         Ok(Some((base, triggers)))
@@ -354,7 +380,8 @@ impl Planner<'_, '_> {
         }
         let platform = self.options.platform.clone();
         if let Some((key, named)) = context::find(self.options, name, &platform) {
-            return Ok(Ok(FromTarget::Base(self.named(key, named, name, platform, span)?)));
+            let named = self.named(at, (key, named), name, platform, span)?;
+            return Ok(named.map(FromTarget::from));
         }
         let later = || self.by_name.get(&name.to_lowercase()).and_then(|all| all.first()).copied();
         let number = || name.parse::<usize>().ok();
@@ -372,7 +399,7 @@ impl Planner<'_, '_> {
                 "cannot copy from stage {name:?}, it needs to be defined before current stage {shown:?}"
             )),
             None if name == "scratch" => Ok(Ok(FromTarget::Base(Base::Scratch))),
-            None => Ok(self.outside(name, platform, span)?.map(FromTarget::Base)),
+            None => Ok(self.outside(at, name, platform, span)?.map(FromTarget::from)),
         }
     }
 
@@ -389,13 +416,9 @@ impl Planner<'_, '_> {
             }
             let stage = &self.stages[at];
             open.extend(self.stage_before(at, &stage.base_name));
-            for instruction in stage.ast.body {
-                if let Kind::Copy(copy) = &instruction.kind
-                    && let Some(from) = &copy.from
-                {
-                    open.extend(self.stage_before(at, &from.value));
-                    open.extend(from.value.parse::<usize>().ok().filter(|n| *n < at));
-                }
+            for from in stage.ast.body.iter().flat_map(froms_of) {
+                open.extend(self.stage_before(at, &from.value));
+                open.extend(from.value.parse::<usize>().ok().filter(|n| *n < at));
             }
         }
         false
@@ -404,12 +427,13 @@ impl Planner<'_, '_> {
     /// An image, or the context that stands in for it.
     fn outside(
         &mut self,
+        at: usize,
         name: &str,
         platform: Platform,
         span: Span,
     ) -> Result<Result<Base, Box<Diagnostic>>, LowerError> {
         if let Some((key, named)) = context::find(self.options, name, &platform) {
-            return Ok(Ok(self.named(key, named, name, platform, span)?));
+            return self.named(at, (key, named), name, platform, span);
         }
         match name.parse::<Reference>() {
             Ok(reference) => {
@@ -425,25 +449,52 @@ impl Planner<'_, '_> {
         }
     }
 
+    /// What a named context is to stage `at`, where it is called `name`.
     fn named(
         &mut self,
-        key: &str,
-        named: &NamedContext,
+        at: usize,
+        (key, named): (&str, &NamedContext),
         name: &str,
         platform: Platform,
         span: Span,
-    ) -> Result<Base, LowerError> {
+    ) -> Result<Result<Base, Box<Diagnostic>>, LowerError> {
         let location = ImageLocation::Context(key.to_owned());
+        let remote = |source| Base::Remote(Arc::new(Remote { name: key.to_owned(), source }));
         let reference = match named {
-            NamedContext::Local => return Ok(Base::Local(key.to_owned())),
+            NamedContext::Local => return Ok(Ok(Base::Local(key.to_owned()))),
+            NamedContext::Git(git) => return Ok(Ok(remote(SourceOp::Git(git.clone())))),
+            NamedContext::Http(http) => return Ok(Ok(remote(SourceOp::Http(http.clone())))),
+            NamedContext::Stage(stage) => return Ok(self.stage_context(at, key, stage, span)),
             NamedContext::Image(reference) => reference.clone(),
             NamedContext::Layout => layout_reference(name),
-            NamedContext::Git(_) | NamedContext::Http(_) | NamedContext::Stage(_) => {
-                return Err(self.unresolved(name, span, "not supported yet".into()));
-            }
         };
+        if reference.to_string() == SCRATCH_IMAGE {
+            return Ok(Ok(Base::Scratch));
+        }
         let image = self.resolver.image(reference, platform, location, name);
-        Ok(Base::Image(image.map_err(|source| self.unresolved(name, span, source))?))
+        Ok(Ok(Base::Image(image.map_err(|source| self.unresolved(name, span, source))?)))
+    }
+
+    /// The stage that a `target:` context names; stages are built in their order.
+    fn stage_context(
+        &self,
+        at: usize,
+        key: &str,
+        stage: &str,
+        span: Span,
+    ) -> Result<Base, Box<Diagnostic>> {
+        let number = || stage.parse::<usize>().ok().filter(|n| *n < at);
+        if let Some(found) = self.stage_before(at, stage).or_else(number) {
+            return Ok(Base::Stage(found));
+        }
+        let all = self.stages.iter().filter_map(|s| s.name.as_deref());
+        let message = if all.clone().any(|name| name.eq_ignore_ascii_case(stage)) {
+            let shown = &self.stages[at].shown;
+            format!("context {key:?} is stage {stage:?}, which must stand before stage {shown:?}")
+        } else {
+            format!("context {key:?} is stage {stage:?}, which the Dockerfile does not have")
+        };
+        Err(Box::new(Diagnostic::error(span, message).suggest(stage, all)))
     }
 
     fn unresolved(

@@ -1,10 +1,11 @@
 //! RUN.
 
-use graph::{ExecFile, ExecOp, NetworkMode, Op, SecurityMode};
+use graph::{ExecDevice, ExecFile, ExecOp, NetworkMode, Op, SecurityMode};
 
-use super::names;
-use super::stage::{StageLowering, Step, fail};
-use crate::ast::{Instruction, Run};
+use super::stage::{StageLowering, Step};
+use super::{Entitlement, mount, names};
+use crate::Diagnostic;
+use crate::ast::{Instruction, Run, Word};
 use crate::syntax::heredoc;
 use crate::word::{Lexer, Variables};
 
@@ -26,15 +27,16 @@ struct Program {
 
 impl StageLowering<'_, '_> {
     pub(super) fn run(&mut self, instruction: &Instruction, run: &Run) -> Step<()> {
-        refuse(run)?;
         let program = self.program(instruction, run);
-        let network = match run.network.as_ref().map(|w| w.value.as_str()) {
-            Some("none") => NetworkMode::None,
-            _ => self.all.options.network,
-        };
+        let network = self.network(run)?;
+        let security = self.security(run)?;
+        let devices = self.devices(instruction, run)?;
+        let mounts = self.mounts(instruction, run)?;
         let env = &self.state.env;
         let declared = |name: &str| env.get(name).is_some();
         let proxy = self.all.proxy.iter().filter(|(name, _)| !declared(name)).cloned().collect();
+        let mut environment = env.by_last_set();
+        environment.extend(mounts.env);
         let options = self.all.options;
         let hostname = options.hostname.clone();
         let hostname =
@@ -42,26 +44,69 @@ impl StageLowering<'_, '_> {
         let op = ExecOp {
             root: self.state.root.map(|_| 0),
             args: program.args,
-            env: env.by_last_set(),
+            env: environment,
             proxy_env: proxy,
             cwd: self.state.config.working_dir.clone(),
             user: self.state.config.user.clone(),
             network,
-            security: SecurityMode::Sandbox,
+            security,
             hostname: hostname.unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned()),
             extra_hosts: options.extra_hosts.clone(),
             platform: self.state.platform.clone(),
-            mounts: Vec::new(),
+            mounts: mounts.list,
             files: program.files,
-            devices: Vec::new(),
+            devices,
         };
         let display = Lexer { raw_quotes: true, skip_unset: true, ..self.lexer };
         let shown = names::shown(instruction, &display, env) + &program.note;
         let history = self.history_text(&program.shown);
         let name = self.names.next(&shown, self.trigger != 0);
         let meta = self.meta(name, instruction.line_span);
-        self.step(Op::Exec(op), self.state.root.into_iter().collect(), meta, history);
+        let inputs = self.state.root.into_iter().chain(mounts.inputs).collect();
+        self.step(Op::Exec(op), inputs, meta, history);
         Ok(())
+    }
+
+    /// The grammar knows all modes.
+    fn network(&self, run: &Run) -> Step<NetworkMode> {
+        match &run.network {
+            Some(word) if word.value == "none" => Ok(NetworkMode::None),
+            Some(word) if word.value == "host" => {
+                self.entitled(Entitlement::NetworkHost, "--network=host", word)?;
+                Ok(NetworkMode::Host)
+            }
+            _ => Ok(self.all.options.network),
+        }
+    }
+
+    fn security(&self, run: &Run) -> Step<SecurityMode> {
+        match &run.security {
+            Some(word) if word.value == "insecure" => {
+                self.entitled(Entitlement::SecurityInsecure, "--security=insecure", word)?;
+                Ok(SecurityMode::Insecure)
+            }
+            _ => Ok(SecurityMode::Sandbox),
+        }
+    }
+
+    fn devices(&mut self, instruction: &Instruction, run: &Run) -> Step<Vec<ExecDevice>> {
+        let mut devices = Vec::with_capacity(run.devices.len());
+        for word in &run.devices {
+            self.entitled(Entitlement::Device, "--device", word)?;
+            let text = self.expand(instruction, word)?;
+            devices.push(mount::device(&text, word)?);
+        }
+        Ok(devices)
+    }
+
+    /// Makes sure that whoever started the build allows what a step wants beyond the sandbox.
+    fn entitled(&self, needed: Entitlement, flag: &str, word: &Word) -> Step<()> {
+        if self.all.options.allow.contains(&needed) {
+            return Ok(());
+        }
+        let name = needed.name();
+        let error = Diagnostic::error(word.span, format!("RUN {flag}: {name} is not allowed"));
+        Err(Box::new(error.help(format!("build with --allow {name} if you trust this Dockerfile"))))
     }
 
     fn program(&self, instruction: &Instruction, run: &Run) -> Program {
@@ -112,22 +157,4 @@ impl StageLowering<'_, '_> {
         text.push_str(" # buildkit");
         text
     }
-}
-
-/// What later versions do.
-fn refuse(run: &Run) -> Step<()> {
-    if let Some(mount) = run.mounts.first() {
-        let kind = mount.kind().map_or("…", |kind| kind.name());
-        return fail(mount.span, format!("not supported yet: RUN --mount=type={kind}"));
-    }
-    if let Some(device) = run.devices.first() {
-        return fail(device.span, "not supported yet: RUN --device");
-    }
-    if let Some(word) = run.security.as_ref().filter(|w| w.value == "insecure") {
-        return fail(word.span, "not supported yet: RUN --security=insecure");
-    }
-    if let Some(word) = run.network.as_ref().filter(|w| w.value == "host") {
-        return fail(word.span, "not supported yet: RUN --network=host");
-    }
-    Ok(())
 }

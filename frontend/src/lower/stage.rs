@@ -282,6 +282,13 @@ impl StageLowering<'_, '_> {
                 }));
             }
             Base::Local(context) => self.begin_with_context(context, head),
+            Base::Remote(remote) => {
+                let text = format!("FROM {}", remote.name);
+                let vertex = self.all.remote(remote);
+                self.state.root = Some(vertex);
+                let created_by = format!("{text} # buildkit");
+                self.state.history.push(Entry { created_by, vertex: Some(vertex) });
+            }
         }
         self.state.complete();
     }
