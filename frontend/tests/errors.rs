@@ -119,6 +119,40 @@ fn all_errors_are_reported_in_order() {
 }
 
 #[test]
+fn errors_of_all_kinds_are_reported_at_once() {
+    // Of the language, of a value, of a stage, of a name that needs no image.
+    let text = "FROM a AS x\nRNU x\nCOPY --chmod=9 a b\nFROM b\nCOPY --from=later a b\nRUN --network=host x\nFROM c AS later\n";
+    let found = errors_of_target(text, "1");
+    assert_eq!(found.len(), 3, "{found:?}");
+    let found = errors_of_target(text, "x");
+    assert_eq!(found.len(), 2, "{found:?}");
+    // A base that cannot be had does not hide what is wrong above it.
+    let found = errors("FROM a:b:c\nCOPY --chmod=9 a b\nSTOPSIGNAL NONE\n");
+    assert_eq!(found.len(), 3, "{found:?}");
+    // A malformed FROM may have been a stage's: what follows is not judged.
+    let found = errors("FROM\nCOPY --chmod=9 a b\nFROM a\nSTOPSIGNAL NONE\n");
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
+fn a_build_argument_may_name_the_frontend() {
+    let given = |value: &str| {
+        let build_args = [("BUILDKIT_SYNTAX".to_owned(), value.to_owned())].into();
+        frontend::LowerOptions { build_args, ..options() }
+    };
+    let foreign = "# syntax=docker.io/other/frontend\nFROM scratch\n";
+    for own in ["dockerfile.v0", "docker/dockerfile:1.7-labs", "docker/dockerfile-upstream:master"]
+    {
+        support::lowered_with(foreign, &given(own));
+    }
+    let found = support::errors_with("FROM scratch\n", &given("other/frontend:1"));
+    assert!(found[0].contains("BUILDKIT_SYNTAX=other/frontend:1"), "{found:?}");
+    // In another language everything is wrong, and none of it matters.
+    let found = errors("# syntax=docker.io/other/frontend\n{ \"image\": 1 }\n");
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
 fn spans_point_at_the_word() {
     let text = "FROM scratch\nCOPY --chown=1 \\\n  # note\n  --chwon=2 a b\n";
     let parsed = parse("Dockerfile", text);

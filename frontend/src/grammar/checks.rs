@@ -6,24 +6,6 @@ use crate::Diagnostic;
 use crate::ast::{Dockerfile, Instruction, Kind};
 use crate::diagnostic::Severity;
 
-/// The repositories whose language this is.
-const FRONTENDS: [&str; 2] =
-    ["docker.io/docker/dockerfile", "docker.io/docker/dockerfile-upstream"];
-
-/// `# syntax=` may name any version of Docker's own frontend: its language is built in.
-pub(super) fn syntax(file: &Dockerfile, diagnostics: &mut Vec<Diagnostic>) {
-    let Some(word) = &file.directives.syntax else { return };
-    let known = word
-        .value
-        .parse::<oci::Reference>()
-        .is_ok_and(|reference| FRONTENDS.contains(&reference.repository().as_str()));
-    if !known {
-        let message = format!("{:?} is another frontend, which can not be run", word.value);
-        let help = "only the language of docker/dockerfile is built in; remove the line if the file is written in it";
-        diagnostics.push(Diagnostic::error(word.span, message).help(help));
-    }
-}
-
 /// Only ARG may stand before the first FROM.
 pub(super) fn order(file: &Dockerfile, diagnostics: &mut Vec<Diagnostic>) {
     let globals = file.globals();

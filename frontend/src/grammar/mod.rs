@@ -43,7 +43,6 @@ pub(crate) fn parse(text: &str) -> (Dockerfile, Vec<Diagnostic>) {
     let instructions: Vec<Instruction> =
         file.instructions.into_iter().map(|raw| grammar.instruction(raw)).collect();
     let dockerfile = Dockerfile { directives: file.directives, instructions };
-    checks::syntax(&dockerfile, &mut grammar.diagnostics);
     if !dockerfile.instructions.is_empty() {
         checks::order(&dockerfile, &mut grammar.diagnostics);
         checks::style(&dockerfile, &mut grammar.diagnostics);

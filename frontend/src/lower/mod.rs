@@ -9,6 +9,7 @@ mod base;
 mod context;
 mod copy;
 mod environment;
+mod frontend;
 mod history;
 mod metadata;
 mod mount;
@@ -29,7 +30,7 @@ pub use request::{
     ResolvedImage,
 };
 
-use crate::{Diagnostic, Parsed};
+use crate::{Diagnostic, Parsed, ast};
 use plan::Plan;
 use stage::{Lowering, StageState};
 
@@ -136,18 +137,35 @@ pub fn lower(
     options: &LowerOptions,
     images: &dyn ImageResolver,
 ) -> Result<Lowered, LowerError> {
-    if parsed.has_errors() {
-        return Err(LowerError::Diagnostics(parsed.diagnostics.clone()));
+    if let Some(error) = frontend::foreign(parsed, options) {
+        return Err(LowerError::Diagnostics(vec![error]));
     }
-    let source_map = SourceMap { files: vec![parsed.source.clone()] };
+    if parsed.has_errors() {
+        return Err(LowerError::Diagnostics(all_errors(parsed, options)));
+    }
     let plan = Plan::make(parsed, options, images)?;
+    let Stages { definition, warnings, errors, done } = lower_stages(parsed, options, &plan);
+    check_strict(parsed, &warnings, errors)?;
+    Ok(finish(&plan, parsed, options, definition, warnings, done))
+}
+
+/// What comes of lowering the stages of a plan.
+struct Stages {
+    definition: Definition,
+    warnings: Vec<Diagnostic>,
+    errors: Vec<Diagnostic>,
+    done: Vec<Option<StageState>>,
+}
+
+fn lower_stages(parsed: &Parsed, options: &LowerOptions, plan: &Plan<'_>) -> Stages {
+    let source_map = SourceMap { files: vec![parsed.source.clone()] };
     let mut lowering = Lowering {
         parsed,
         options,
-        plan: &plan,
+        plan,
         definition: Definition::new(source_map),
-        warnings: plan.warnings.clone(),
-        errors: Vec::new(),
+        warnings: Vec::new(),
+        errors: plan.errors.clone(),
         done: (0..plan.stages.len()).map(|_| None).collect(),
         sources: Default::default(),
         proxy: environment::proxy(options),
@@ -157,10 +175,45 @@ pub fn lower(
             lowering.stage(at);
         }
     }
-    let Lowering { definition, mut warnings, errors, done, .. } = lowering;
+    let Lowering { definition, warnings, errors, done, .. } = lowering;
+    // A stage whose base is unknown lacks variables: what its steps miss means nothing.
+    let later = if plan.errors.is_empty() { warnings } else { Vec::new() };
+    let mut warnings = plan.warnings.clone();
+    warnings.extend(later);
     warnings.retain(|w| !crate::is_skipped(&parsed.dockerfile, w));
-    check_strict(parsed, &warnings, errors)?;
-    Ok(finish(&plan, parsed, options, definition, warnings, done))
+    Stages { definition, warnings, errors, done }
+}
+
+/// The problems of a file that has errors of the language: those, and what else is wrong with it
+/// as far as it can be told without its images.
+fn all_errors(parsed: &Parsed, options: &LowerOptions) -> Vec<Diagnostic> {
+    let mut all = parsed.diagnostics.clone();
+    let invalid = |i: &ast::Instruction| matches!(i.kind, ast::Kind::Invalid);
+    let from = |i: &ast::Instruction| i.keyword.value.eq_ignore_ascii_case("from");
+    let broken = parsed.dockerfile.instructions.iter().any(|i| invalid(i) && from(i));
+    // Without a FROM, instructions belong to nothing, or to the wrong stage.
+    if broken || parsed.dockerfile.stages().is_empty() {
+        return all;
+    }
+    if let Ok(plan) = Plan::make(parsed, options, &StandIns) {
+        all.extend(lower_stages(parsed, options, &plan).errors);
+        all.sort_by_key(|d| d.span.start);
+    }
+    all
+}
+
+/// Takes every image for an empty one.
+struct StandIns;
+
+impl ImageResolver for StandIns {
+    fn resolve(
+        &self,
+        request: &ImageRequest,
+    ) -> Result<ResolvedImage, Box<dyn std::error::Error + Send + Sync>> {
+        let config = ImageConfig::scratch(request.platform.clone());
+        let name = request.reference.to_string();
+        Ok(ResolvedImage { manifest: Digest::of(name.as_bytes()), name, config })
+    }
 }
 
 /// Fails on errors, and on warnings under `# check=error=true`.

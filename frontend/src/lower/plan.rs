@@ -34,6 +34,8 @@ pub(super) struct Plan<'a> {
     /// Whether names of vertices carry the stage's name.
     pub(super) show_stages: bool,
     pub(super) warnings: Vec<Diagnostic>,
+    /// What is wrong; the stages that it concerns have no base.
+    pub(super) errors: Vec<Diagnostic>,
 }
 
 /// A stage with what is known of it before it is lowered.
@@ -120,13 +122,7 @@ impl<'a> Plan<'a> {
                 planner.need(at, &mut errors)?;
             }
         }
-        if !errors.is_empty() {
-            let mut all = parsed.diagnostics.clone();
-            all.append(&mut errors);
-            all.sort_by_key(|d| d.span.start);
-            return Err(LowerError::Diagnostics(all));
-        }
-        Ok(Self { stages: planner.stages, target, globals, show_stages, warnings })
+        Ok(Self { stages: planner.stages, target, globals, show_stages, warnings, errors })
     }
 }
 
@@ -240,7 +236,8 @@ impl Planner<'_, '_> {
         let span = self.stages[at].ast.from.base.span;
         let (base, triggers) = match self.base_of(at, span, errors)? {
             Some(base) => base,
-            None => return Ok(()),
+            // What else is wrong with it is to be told as well.
+            None => return self.find_froms(at, errors),
         };
         if let Base::Stage(parent) = base {
             self.stages[parent].needed = true;

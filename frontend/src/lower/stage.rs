@@ -165,7 +165,8 @@ impl<'a> Lowering<'a> {
     pub(super) fn stage(&mut self, at: usize) {
         let plan = self.plan;
         let planned = &plan.stages[at];
-        let Some(base) = planned.base.clone() else { return };
+        // Without one there was an error: its steps are looked at for their own errors only.
+        let base = planned.base.clone().unwrap_or(Base::Scratch);
         let stage_name = planned.name.clone().unwrap_or_else(|| at.to_string());
         let filtered = |f: &String| f.eq_ignore_ascii_case(&stage_name) || *f == at.to_string();
         let bodies = planned.triggers.iter().map(|t| &t.instruction).chain(planned.ast.body);
