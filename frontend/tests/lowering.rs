@@ -433,6 +433,19 @@ fn options_reach_the_steps() {
 }
 
 #[test]
+fn the_epoch_is_an_argument() {
+    let text = "ARG DAY=86400\nARG SOURCE_DATE_EPOCH=${DAY}\nFROM scratch\n";
+    assert_eq!(lowered(text).source_date_epoch.as_deref(), Some("86400"));
+    let mut given = options();
+    given.build_args.insert("SOURCE_DATE_EPOCH".to_owned(), String::new());
+    assert_eq!(lowered_with(text, &given).source_date_epoch.as_deref(), Some(""));
+    let inside = "FROM scratch\nARG SOURCE_DATE_EPOCH=1\n";
+    assert_eq!(lowered(inside).source_date_epoch, None);
+    given.build_args.insert("SOURCE_DATE_EPOCH".to_owned(), "context".to_owned());
+    assert_eq!(lowered_with(inside, &given).source_date_epoch.as_deref(), Some("context"));
+}
+
+#[test]
 fn scratch_is_empty() {
     let built = lowered("FROM scratch\nENV A=1\n");
     assert_eq!((built.result, built.layers.len(), built.base.is_none()), (None, 0, true));

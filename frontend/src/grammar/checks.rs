@@ -9,7 +9,9 @@ use crate::diagnostic::Severity;
 /// Only ARG may stand before the first FROM.
 pub(super) fn order(file: &Dockerfile, diagnostics: &mut Vec<Diagnostic>) {
     let globals = file.globals();
-    let strange = globals.iter().find(|i| !matches!(i.kind, Kind::Arg(_) | Kind::Invalid));
+    // A malformed FROM was meant to begin a stage.
+    let mut before = globals.iter().take_while(|i| !i.keyword.value.eq_ignore_ascii_case("from"));
+    let strange = before.find(|i| !matches!(i.kind, Kind::Arg(_) | Kind::Invalid));
     if let Some(first) = strange {
         let message = format!(
             "no build stage in current context: {} stands before FROM",

@@ -16,6 +16,9 @@ const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"
 pub(super) const NOT_EXPORTED: [&str; 2] =
     ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
+/// The argument that times of an image are clamped to (reproducible-builds.org).
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// The `PATH` of images that have none (Docker's default for Linux).
 pub(super) const DEFAULT_PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -154,6 +157,12 @@ pub(super) fn proxy(options: &LowerOptions) -> Vec<(String, String)> {
     list
 }
 
+/// SOURCE_DATE_EPOCH of the build: the argument's, or that of an ARG before the first FROM.
+pub(super) fn epoch(options: &LowerOptions, globals: &Environment) -> Option<String> {
+    let given = options.build_args.get(EPOCH).map(String::as_str);
+    given.or(globals.get(EPOCH)).map(str::to_owned)
+}
+
 /// The build arguments that no ARG of the file or of a trigger names.
 pub(super) fn unused(parsed: &Parsed, options: &LowerOptions, plan: &Plan<'_>) -> Vec<String> {
     fn declare<'a>(instruction: &'a Instruction, names: &mut BTreeSet<&'a str>) {
@@ -170,7 +179,7 @@ pub(super) fn unused(parsed: &Parsed, options: &LowerOptions, plan: &Plan<'_>) -
     }
     let predefined = |name: &str| {
         PROXIES.iter().any(|p| p.eq_ignore_ascii_case(name))
-            || name == "SOURCE_DATE_EPOCH"
+            || name == EPOCH
             || name == "TARGETSTAGE"
             || name.starts_with("BUILDKIT_")
             || ["BUILD", "TARGET"].iter().any(|side| {

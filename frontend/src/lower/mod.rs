@@ -84,6 +84,9 @@ pub struct Lowered {
     pub warnings: Vec<Diagnostic>,
     /// Build arguments that no ARG names and that are not predefined.
     pub unused_build_args: Vec<String>,
+    /// SOURCE_DATE_EPOCH as a build argument or an ARG before the first FROM gives it: seconds, or
+    /// the name of a context whose time counts; empty for none.
+    pub source_date_epoch: Option<String>,
     /// The stages of the file: their names, or `stage-N`.
     pub stage_names: Vec<String>,
     /// The name of the target among them.
@@ -271,6 +274,7 @@ fn finish(
         layers,
         warnings,
         unused_build_args: environment::unused(parsed, options, plan),
+        source_date_epoch: environment::epoch(options, &plan.globals),
         stage_names,
         target_stage: plan.stages[plan.target].shown.clone(),
     }
