@@ -36,5 +36,5 @@ pub use error::{ExecError, Unsupported};
 pub use outcome::{ExitStatus, Outcome};
 pub use output::{Output, Stream};
 pub use run::{Executor, ExecutorConfig};
-pub use spec::{CpuQuota, InjectedFile, Limits, Network, ProcessSpec, Security};
+pub use spec::{CpuQuota, InjectedFile, Limits, Network, ProcessSpec, Security, Volume};
 pub use sys::program::ResourceLimit;

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use sys::mount::{Mount, MountFlags, MountSource};
 use sys::program::{FdIndex, Step};
@@ -12,7 +12,7 @@ use sys::program::{FdIndex, Step};
 use crate::devices;
 use crate::error::ExecError;
 use crate::private::{EMPTY, Part, PrivateFiles};
-use crate::spec::ProcessSpec;
+use crate::spec::{ProcessSpec, Volume};
 use crate::stubs::{self, Stubs};
 use crate::tree::{self, Tree, TreeError};
 
@@ -77,8 +77,8 @@ pub(crate) fn plan(
     };
     let stdin = planner.system(host, spec)?;
     planner.parts(&system)?;
-    for mount in &spec.mounts {
-        planner.mount(mount)?;
+    for volume in &spec.mounts {
+        planner.volume(host, volume)?;
     }
     planner.parts(&injected)?;
     planner.directory(&spec.cwd, owner)?;
@@ -171,6 +171,34 @@ impl Planner<'_> {
             }
             Err(errno) => Err(failed(errno)),
         }
+    }
+
+    fn volume(&mut self, host: &Host, volume: &Volume) -> Result<(), ExecError> {
+        if volume.part.as_os_str().is_empty() {
+            return self.mount(&volume.mount);
+        }
+        let target = &volume.mount.target;
+        absolute("mount target", target)?;
+        let whole = open(&volume.mount)?;
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let missing = |errno| ExecError::Create { path: volume.part.clone(), errno };
+        let part = rustix::fs::openat2(&whole, &volume.part, flags, Mode::empty(), how);
+        let part = part.map_err(missing)?;
+        let path = self.point(target, tree::is_dir(&part).map_err(missing)?)?;
+        let mount = FdIndex(self.fds.len());
+        // Not on the private files, but on their directory: any number of mounts may lie there,
+        // and each is reached by its descriptor.
+        self.steps.push(Step::AttachHost { mount, at: host.private_at.clone() });
+        self.steps.push(Step::AttachPart {
+            mount,
+            name: relative(&volume.part)?,
+            target: relative(&path)?,
+            flags: volume.mount.flags,
+        });
+        self.tree.add(&path, part);
+        self.fds.push(whole);
+        Ok(())
     }
 
     fn mount(&mut self, mount: &Mount) -> Result<(), ExecError> {

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use sys::mount::{Mount, MountFlags, MountSource};
 
@@ -15,6 +15,8 @@ use crate::{hosts, resolv};
 
 /// The empty directory that hides masked ones.
 pub(crate) const EMPTY: &CStr = c"empty";
+
+const ROOT: (u32, u32) = (0, 0);
 
 /// The tmpfs and what is to be bound from it.
 pub(crate) struct PrivateFiles {
@@ -57,18 +59,26 @@ pub(crate) fn create(spec: &ProcessSpec) -> Result<PrivateFiles, ExecError> {
         ("/etc/hostname", hostname.as_bytes()),
     ];
     for (number, (target, data)) in system.into_iter().enumerate() {
-        let part = files.write(&format!("s{number}"), Path::new(target), 0o644, data)?;
+        let name = format!("s{number}");
+        let part = files.write(&name, Path::new(target), (0o644, ROOT), data)?;
         files.system.push(part);
     }
-    for (number, InjectedFile { path, mode, data }) in spec.files.iter().enumerate() {
-        let part = files.write(&format!("i{number}"), Path::new(path), *mode, data)?;
+    for (number, InjectedFile { path, mode, owner, data }) in spec.files.iter().enumerate() {
+        let name = format!("i{number}");
+        let part = files.write(&name, Path::new(path), (*mode, *owner), data)?;
         files.injected.push(part);
     }
     Ok(files)
 }
 
 impl PrivateFiles {
-    fn write(&self, name: &str, target: &Path, mode: u32, data: &[u8]) -> Result<Part, ExecError> {
+    fn write(
+        &self,
+        name: &str,
+        target: &Path,
+        (mode, (uid, gid)): (u32, (u32, u32)),
+        data: &[u8],
+    ) -> Result<Part, ExecError> {
         let executable = mode & 0o111 != 0;
         let flags = MountFlags { noexec: !executable, ..MountFlags::DATA.read_only() };
         let failed = |errno| ExecError::Create { path: target.to_path_buf(), errno };
@@ -76,6 +86,9 @@ impl PrivateFiles {
         let file = rustix::fs::openat(&self.mount, name, open, Mode::from_raw_mode(0o600))
             .map_err(failed)?;
         write_all(&file, data).map_err(failed)?;
+        // chown clears bits of the mode: it comes first.
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        rustix::fs::fchown(&file, Some(uid), Some(gid)).map_err(failed)?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777)).map_err(failed)?;
         let name = CString::new(name).map_err(|_| failed(Errno::INVAL))?;
         Ok(Part { name, target: target.to_path_buf(), flags })

@@ -1,5 +1,7 @@
 //! What to run: plain data.
 
+use std::path::PathBuf;
+
 use sys::mount::Mount;
 use sys::program::ResourceLimit;
 
@@ -30,11 +32,26 @@ pub struct ProcessSpec {
     pub extra_hosts: Vec<(String, String)>,
     /// Further mounts, parents before children. Mount points that are missing are created, and
     /// removed again after the run.
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<Volume>,
     /// Read-only files in memory, mounted last.
     pub files: Vec<InjectedFile>,
     /// Limits.
     pub limits: Limits,
+}
+
+/// Something that the caller mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// The mount; its target is where the process sees it, or a part of it.
+    pub mount: Mount,
+    /// What of the mount appears: a path from its root without links; empty for all of it.
+    pub part: PathBuf,
+}
+
+impl From<Mount> for Volume {
+    fn from(mount: Mount) -> Self {
+        Self { mount, part: PathBuf::new() }
+    }
 }
 
 /// Network access of a process.
@@ -57,14 +74,23 @@ pub enum Security {
 }
 
 /// A file that only exists while the process runs and never enters a layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct InjectedFile {
     /// Absolute path inside the root.
     pub path: String,
     /// Permission bits.
     pub mode: u32,
+    /// Owner and group.
+    pub owner: (u32, u32),
     /// Content.
     pub data: Vec<u8>,
+}
+
+/// The content may be a secret.
+impl std::fmt::Debug for InjectedFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InjectedFile").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// Limits of a process with all that it starts.

@@ -121,7 +121,7 @@ fn privileged_mounts_of_the_caller() {
     fs::write(&data, "content\n").unwrap();
     symlink("/cache", it.lower("alias")).unwrap();
     let mut read_only = bind(&data, "/alias/nested/file");
-    read_only.flags = MountFlags::DATA.read_only();
+    read_only.mount.flags = MountFlags::DATA.read_only();
     let mut spec = it.shell(
         "cat /cache/nested/file; echo kept > /cache/kept; echo x > /cache/nested/file; \
          echo t > /scratch/t; df /scratch | tail -n1 | awk '{print $2}'; cat /dev/own/f",
@@ -135,6 +135,35 @@ fn privileged_mounts_of_the_caller() {
     assert!(!cache.join("nested").exists(), "stubs in mounts go too");
     assert_eq!(fs::read_to_string(&data).unwrap(), "content\n");
     assert_eq!(it.changes(), ["dev", "proc", "sys"]);
+}
+
+#[test]
+fn privileged_parts_of_a_mount() {
+    if !ready() {
+        return;
+    }
+    let it = Fixture::new();
+    let tree = it.dir.join("tree");
+    fs::create_dir_all(tree.join("a/b")).unwrap();
+    fs::write(tree.join("a/b/f"), "deep\n").unwrap();
+    fs::write(tree.join("secret"), "").unwrap();
+    symlink("a", tree.join("link")).unwrap();
+    let part = |part: &str, target: &str| {
+        let mut volume = bind(&tree, target);
+        volume.mount.flags = MountFlags::default().read_only();
+        volume.part = part.into();
+        volume
+    };
+    let mut spec = it.shell("cat /one/f /two /three/b/f; ls /one /three; echo x > /one/f");
+    spec.mounts = vec![part("a/b", "/one"), part("a/b/f", "/two"), part("a", "/three")];
+    let ran = it.run(&spec);
+    assert_eq!(ran.out, "deep\ndeep\ndeep\n/one:\nf\n\n/three:\nb\n", "{}", ran.err);
+    assert!(ran.err.contains("Read-only file system"), "{}", ran.err);
+    assert_eq!(it.changes(), ["dev", "proc", "sys"]);
+    // Links are followed by whoever names the part, never here.
+    let mut spec = it.spec(&["true"]);
+    spec.mounts = vec![part("link/b", "/one")];
+    assert!(it.try_run(&spec).is_err());
 }
 
 #[test]
@@ -159,7 +188,7 @@ fn privileged_impossible_mount_points() {
         tmpfs("/etc/passwd/below"),
         bind(&data, "/etc"),
     ] {
-        let target = mount.target.clone();
+        let target = mount.mount.target.clone();
         let error = refused(mount);
         assert!(matches!(error, ExecError::MountPoint { .. }), "{}: {error}", target.display());
     }
@@ -235,7 +264,7 @@ fn privileged_read_only_root() {
         fs::write(it.lower("etc").join(name), "").unwrap();
     }
     let mut spec = it.shell("head -n1 /etc/hosts; echo x > /x");
-    spec.rootfs = bind(&it.dir.join("lower"), "/");
+    spec.rootfs = bind(&it.dir.join("lower"), "/").mount;
     spec.rootfs.flags.read_only = true;
     let ran = it.run(&spec);
     assert_eq!(ran.out, "127.0.0.1\tlocalhost buildkitsandbox\n");

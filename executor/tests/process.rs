@@ -206,6 +206,7 @@ fn privileged_injected_files() {
     let file = |path: &str, mode, data: &str| executor::InjectedFile {
         path: path.into(),
         mode,
+        owner: (0, 0),
         data: data.into(),
     };
     let mut spec = it.spec(&["/dev/pipes/EOF", "argument"]);

@@ -178,7 +178,7 @@ fn perform(step: &Step, program: &Program, prepared: &Prepared) -> Result<(), Er
         }
         Step::Attach { mount, target } => attach_over(fd(*mount)?, find(root, target)?.as_fd()),
         Step::AttachPart { mount, name, target, flags } => {
-            let part = clone(fd(*mount)?, name, *flags)?;
+            let part = clone_of(find(fd(*mount)?, name)?.as_fd(), *flags)?;
             attach_over(part.as_fd(), find(root, target)?.as_fd())
         }
         Step::MountNew { fs, target, flags, optional } => {
@@ -251,6 +251,18 @@ fn clone(dir: BorrowedFd<'_>, name: &CStr, flags: MountFlags) -> Result<OwnedFd,
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
     let fd = open_tree(dir, name, how)?;
+    if !flags.is_empty() {
+        set_attr_raw(fd.as_fd(), false, flags, Propagation::Keep)?;
+    }
+    Ok(fd)
+}
+
+/// A copy of what `place` is open on.
+fn clone_of(place: BorrowedFd<'_>, flags: MountFlags) -> Result<OwnedFd, Errno> {
+    let how = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let fd = open_tree(place, c"", how)?;
     if !flags.is_empty() {
         set_attr_raw(fd.as_fd(), false, flags, Propagation::Keep)?;
     }

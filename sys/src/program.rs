@@ -58,11 +58,11 @@ pub enum Step {
         /// Where.
         target: CString,
     },
-    /// Binds one entry of a mount that was attached with [`Step::AttachHost`].
+    /// Binds something inside a mount that was attached with [`Step::AttachHost`].
     AttachPart {
         /// That mount.
         mount: FdIndex,
-        /// The entry in its root directory.
+        /// Where it is in the mount: relative, without links.
         name: CString,
         /// Where.
         target: CString,

@@ -87,6 +87,7 @@ fn process_spec(op: &ExecOp, rootfs: sys::mount::Mount) -> ProcessSpec {
             .map(|f| InjectedFile {
                 path: f.path.clone(),
                 mode: f.mode,
+                owner: (0, 0),
                 data: f.data.clone().into_bytes(),
             })
             .collect(),

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use executor::{
     CancelToken, ExecError, Executor, ExecutorConfig, ExitStatus, Limits, Network, Outcome, Output,
-    ProcessSpec, Security, Stream,
+    ProcessSpec, Security, Stream, Volume,
 };
 use sys::mount::{Mount, MountFlags, MountSource, Overlay, Upper};
 
@@ -210,19 +210,21 @@ impl Fixture {
 }
 
 /// A bind mount of the host.
-pub(crate) fn bind(source: &Path, target: &str) -> Mount {
-    Mount {
+pub(crate) fn bind(source: &Path, target: &str) -> Volume {
+    let mount = Mount {
         target: target.into(),
         source: MountSource::Bind { source: source.into(), recursive: false },
         flags: MountFlags::default(),
-    }
+    };
+    mount.into()
 }
 
 /// A tmpfs.
-pub(crate) fn tmpfs(target: &str) -> Mount {
-    Mount {
+pub(crate) fn tmpfs(target: &str) -> Volume {
+    let mount = Mount {
         target: target.into(),
         source: MountSource::Tmpfs { size: Some(1 << 20), mode: 0o1777 },
         flags: MountFlags::DATA,
-    }
+    };
+    mount.into()
 }
