@@ -33,6 +33,7 @@ pub mod context;
 pub mod gc;
 pub mod image;
 pub mod lease;
+pub mod mount;
 pub mod state;
 pub mod used;
 

@@ -23,6 +23,7 @@ use crate::image::ImageStore;
 use crate::journal::{Journal, Name};
 use crate::lease::{self, DeadLease, Holding, Lease};
 use crate::lock::{FileLock, Mode};
+use crate::mount::CacheMounts;
 use crate::record;
 use crate::store::Store;
 use crate::sync::Syncer;
@@ -32,13 +33,14 @@ use crate::warnings::Warnings;
 use crate::watermark::Watermark;
 
 /// Every directory in a state directory.
-const BUCKETS: [&str; 12] = [
+const BUCKETS: [&str; 13] = [
     "locks",
     "blobs-v1",
     "blobs-v1/sha256",
     "snapshots-v1",
     "images-v1",
     "context-v1",
+    "mounts-v1",
     "done",
     "inflight",
     "leases",
@@ -57,6 +59,7 @@ pub struct State {
     images: ImageStore,
     contexts: ContextHashes,
     used: LastUsed,
+    mounts: CacheMounts,
     lease: Lease,
     dead: Mutex<Vec<DeadLease>>,
 }
@@ -99,6 +102,7 @@ impl State {
             images: ImageStore::new(&root, store.clone()),
             contexts: ContextHashes::new(root.join("context-v1"), later),
             used: LastUsed::new(root.join("used")),
+            mounts: CacheMounts::new(root.join("mounts-v1"), trash.clone()),
             warnings,
             trash,
             store,
@@ -172,6 +176,11 @@ impl State {
     /// The hashes of files in build contexts.
     pub fn contexts(&self) -> &ContextHashes {
         &self.contexts
+    }
+
+    /// The cache mounts.
+    pub fn mounts(&self) -> &CacheMounts {
+        &self.mounts
     }
 
     /// When snapshots were last of use.
