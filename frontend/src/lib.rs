@@ -9,6 +9,7 @@ pub mod ast;
 mod diagnostic;
 mod grammar;
 mod ignore;
+pub mod lint;
 mod lower;
 pub mod syntax;
 mod value;
@@ -23,6 +24,7 @@ pub use ignore::{IgnoreError, parse_ignore};
 pub use lower::{
     Entitlement, HistorySource, ImageLocation, ImageRequest, ImageResolver, LowerError,
     LowerOptions, Lowered, MAIN_CONTEXT, NamedContext, ResolvedBase, ResolvedImage, lower,
+    lower_with_warnings,
 };
 
 /// A Dockerfile as it was read.
@@ -30,8 +32,10 @@ pub use lower::{
 pub struct Parsed {
     /// The syntax tree. Malformed instructions are in it as `Kind::Invalid`.
     pub dockerfile: ast::Dockerfile,
-    /// All problems, by position.
+    /// All problems, by position; of the warnings those that the file does not switch off.
     pub diagnostics: Vec<Diagnostic>,
+    /// All warnings, also those that the file switches off: a build may switch them on again.
+    pub(crate) remarks: Vec<Diagnostic>,
     /// The name and the text that spans point into.
     pub source: SourceFile,
 }
@@ -43,31 +47,12 @@ impl Parsed {
     }
 }
 
-/// Reads a Dockerfile; `name` is what people know it by. Warnings that the file's
-/// `# check=skip=` leaves out are left out here already.
+/// Reads a Dockerfile; `name` is what people know it by.
 pub fn parse(name: &str, text: &str) -> Parsed {
     let (dockerfile, mut diagnostics) = grammar::parse(text);
-    diagnostics.retain(|d| !is_skipped(&dockerfile, d));
+    let remarks = diagnostics.iter().filter(|d| !d.is_error()).cloned().collect();
+    let setting = lint::Setting::of_file(&dockerfile);
+    diagnostics.retain(|d| setting.tells(&dockerfile, d));
     let source = SourceFile { name: name.to_owned(), text: Arc::from(text) };
-    Parsed { dockerfile, diagnostics, source }
-}
-
-/// Whether a warning is switched off, for the file by its `# check=` directive or for one
-/// instruction by a `# check=skip=…` comment directly above it.
-fn is_skipped(dockerfile: &ast::Dockerfile, diagnostic: &Diagnostic) -> bool {
-    let Some(rule) = diagnostic.rule else { return false };
-    if dockerfile.directives.check.as_ref().is_some_and(|check| check.skips(rule)) {
-        return true;
-    }
-    let instructions = &dockerfile.instructions;
-    let after = instructions.partition_point(|i| i.span.start <= diagnostic.span.start);
-    let Some(instruction) = after.checked_sub(1).map(|at| &instructions[at]) else { return false };
-    instruction.comments.iter().any(|comment| {
-        let text = comment.value.strip_prefix("check=");
-        let check = text.and_then(|text| {
-            let word = ast::Word { value: text.to_owned(), span: comment.span };
-            ast::Check::parse(word).ok()
-        });
-        check.is_some_and(|check| check.skips(rule))
-    })
+    Parsed { dockerfile, diagnostics, remarks, source }
 }

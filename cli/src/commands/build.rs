@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use frontend::{HistorySource, LowerError, Lowered, MAIN_CONTEXT, Parsed};
+use frontend::{Diagnostic, HistorySource, LowerError, Lowered, MAIN_CONTEXT, Parsed};
 use graph::VertexIndex;
 use oci::Timestamp;
 use solver::{CancelToken, Event, EventSink, Solution, SolveError, Warning};
@@ -111,9 +111,12 @@ impl Build {
             events: &self.progress,
             cancel: &self.cancel,
         };
-        let lowered = frontend::lower(&parsed, &self.request.lower, &images)
-            .map_err(|error| self.lower_failure(&parsed, error))?;
-        self.warn(&parsed, &lowered);
+        let mut warnings = Vec::new();
+        let options = &self.request.lower;
+        let lowered = frontend::lower_with_warnings(&parsed, options, &images, &mut warnings);
+        // Also those of a file that cannot be built.
+        self.warn(&parsed, &warnings, lowered.as_ref().ok());
+        let lowered = lowered.map_err(|error| self.lower_failure(&parsed, error))?;
         let handles = resolver.images();
         let solution = self.solve(engine, &lowered, &handles, started)?;
         self.tell_notes(engine);
@@ -203,15 +206,13 @@ impl Build {
     }
 
     /// Shows warnings of the Dockerfile; they are listed again at the end.
-    fn warn(&self, parsed: &Parsed, lowered: &Lowered) {
+    fn warn(&self, parsed: &Parsed, warnings: &[Diagnostic], lowered: Option<&Lowered>) {
         let files = [parsed.source.clone()];
-        let mut messages: Vec<String> = parsed
-            .diagnostics
-            .iter()
-            .chain(&lowered.warnings)
-            .map(|d| diagnostic::summary(d, &files))
-            .collect();
-        if !lowered.unused_build_args.is_empty() {
+        let mut messages: Vec<String> =
+            warnings.iter().map(|d| diagnostic::summary(d, &files)).collect();
+        if let Some(lowered) = lowered
+            && !lowered.unused_build_args.is_empty()
+        {
             // In the words that scripts look for.
             let names = lowered.unused_build_args.join(" ");
             messages.push(format!("[Warning] One or more build-args [{names}] were not consumed"));

@@ -1,10 +1,11 @@
 //! Rules on the whole file: what may stand before the first FROM, and style.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use crate::Diagnostic;
 use crate::ast::{Dockerfile, Instruction, Kind};
 use crate::diagnostic::Severity;
+use crate::lint::{note, warning};
 
 /// Only ARG may stand before the first FROM.
 pub(super) fn order(file: &Dockerfile, diagnostics: &mut Vec<Diagnostic>) {
@@ -29,64 +30,43 @@ pub(super) fn order(file: &Dockerfile, diagnostics: &mut Vec<Diagnostic>) {
 /// The warnings that need no values.
 pub(super) fn style(file: &Dockerfile, diagnostics: &mut Vec<Diagnostic>) {
     casing(file, diagnostics);
-    let mut names: HashMap<String, ()> = HashMap::new();
+    let mut names: HashSet<String> = HashSet::new();
     for stage in file.stages() {
         if let Some(name) = &stage.from.name {
             let lower = name.value.to_lowercase();
             if matches!(lower.as_str(), "scratch" | "context") {
-                let message = format!("{lower:?} is a reserved name");
-                diagnostics.push(Diagnostic::warning("ReservedStageName", name.span, message));
+                diagnostics.push(warning::reserved_stage_name(name.span, &lower));
             }
-            let shown = format!("there are several stages named {lower:?}");
-            if names.insert(lower, ()).is_some() {
-                diagnostics.push(Diagnostic::warning("DuplicateStageName", name.span, shown));
+            if names.contains(&lower) {
+                diagnostics.push(warning::duplicate_stage_name(name.span, &lower));
             }
+            names.insert(lower);
         }
-        repeated(stage.body, diagnostics);
     }
+    diagnostics.extend(file.instructions.iter().filter_map(note::check));
 }
 
-/// Keywords should all be written as most of them are.
+/// Keywords should all be written as most of them are. The arguments before the first FROM do
+/// not count (BuildKit: `validateCommandCasing`).
 fn casing(file: &Dockerfile, diagnostics: &mut Vec<Diagnostic>) {
     let known = |i: &&Instruction| !matches!(i.kind, Kind::Invalid);
     let is = |i: &Instruction, test: fn(&u8) -> bool| i.keyword.value.as_bytes().iter().all(test);
     let lower = |i: &Instruction| is(i, u8::is_ascii_lowercase);
     let upper = |i: &Instruction| is(i, u8::is_ascii_uppercase);
+    let counted = &file.instructions[file.globals().len()..];
     let count = |test: &dyn Fn(&Instruction) -> bool| {
-        file.instructions.iter().filter(known).filter(|i| test(i)).count()
+        counted.iter().filter(known).filter(|i| test(i)).count()
     };
     let majority_lower = count(&lower) > count(&upper);
-    for instruction in file.instructions.iter().filter(known) {
+    for instruction in counted.iter().filter(known) {
         let (fits, wanted) = if majority_lower {
-            (lower(instruction), "lower")
+            (lower(instruction), "lowercase")
         } else {
-            (upper(instruction), "upper")
+            (upper(instruction), "uppercase")
         };
         if !fits {
-            let message = format!(
-                "{:?} should be in {wanted} case like most instructions",
-                instruction.keyword.value
-            );
-            let span = instruction.keyword.span;
-            diagnostics.push(Diagnostic::warning("ConsistentInstructionCasing", span, message));
-        }
-    }
-}
-
-/// Of several CMD, ENTRYPOINT or HEALTHCHECK in a stage only the last one counts.
-fn repeated(body: &[Instruction], diagnostics: &mut Vec<Diagnostic>) {
-    let mut last: [Option<&Instruction>; 3] = [None; 3];
-    for instruction in body {
-        let (slot, keyword) = match instruction.kind {
-            Kind::Cmd(_) => (0, "CMD"),
-            Kind::Entrypoint(_) => (1, "ENTRYPOINT"),
-            Kind::Healthcheck(_) => (2, "HEALTHCHECK"),
-            _ => continue,
-        };
-        if let Some(ignored) = last[slot].replace(instruction) {
-            let message = format!("only the last {keyword} of a stage counts");
-            let rule = "MultipleInstructionsDisallowed";
-            diagnostics.push(Diagnostic::warning(rule, ignored.line_span, message));
+            let keyword = &instruction.keyword;
+            diagnostics.push(warning::instruction_casing(keyword.span, &keyword.value, wanted));
         }
     }
 }

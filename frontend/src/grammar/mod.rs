@@ -11,6 +11,7 @@ use graph::Span;
 
 use crate::Diagnostic;
 use crate::ast::{ArgItem, Command, Dockerfile, From, Instruction, Kind, Onbuild, Pair, Run, Word};
+use crate::lint::warning;
 use crate::syntax::{self, Args, Raw};
 use flags::{Flag, Flags};
 
@@ -164,15 +165,6 @@ impl Grammar {
                 self.error(pair.key.span, format!("{keyword} names can not be blank"));
                 return None;
             }
-            if pair.legacy {
-                let message =
-                    format!("{keyword} NAME VALUE is the legacy form of {keyword} NAME=VALUE");
-                self.diagnostics.push(
-                    Diagnostic::warning("LegacyKeyValueFormat", raw.line_span, message).help(
-                        format!("write {keyword} {}=\"{}\"", pair.key.value, pair.value.value),
-                    ),
-                );
-            }
         }
         Some(pairs.clone())
     }
@@ -208,10 +200,7 @@ impl Grammar {
 
     fn maintainer(&mut self, raw: &Raw) -> Option<Kind> {
         let word = self.text(raw, "MAINTAINER")?;
-        self.diagnostics.push(
-            Diagnostic::warning("MaintainerDeprecated", raw.line_span, "MAINTAINER is deprecated")
-                .help("write LABEL org.opencontainers.image.authors=\"…\""),
-        );
+        self.diagnostics.push(warning::maintainer(raw.line_span));
         Some(Kind::Maintainer(word))
     }
 
@@ -304,8 +293,7 @@ impl Grammar {
             return None;
         }
         if lower != name.value {
-            let message = format!("the stage name {:?} should be lower case", name.value);
-            let warning = Diagnostic::warning("StageNameCasing", name.span, message);
+            let warning = warning::stage_name_casing(name.span, &name.value);
             self.diagnostics.push(warning.help(format!("write {lower}")));
         }
         let keyword = &raw.keyword.value;
@@ -314,9 +302,8 @@ impl Grammar {
         if (upper(keyword) && !upper(&between.value))
             || (lowercase(keyword) && !lowercase(&between.value))
         {
-            let message =
-                format!("the casing of {:?} and {keyword:?} does not match", between.value);
-            self.diagnostics.push(Diagnostic::warning("FromAsCasing", between.span, message));
+            let warning = warning::from_as_casing(between.span, keyword, &between.value);
+            self.diagnostics.push(warning);
         }
         Some(())
     }

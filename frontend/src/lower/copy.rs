@@ -61,6 +61,7 @@ impl StageLowering<'_, '_> {
         for (source, word) in sources.iter().zip(&transfer.sources) {
             check_pattern(source, word)?;
         }
+        self.warn_ignored(instruction, transfer, &sources, add);
         let written = self.expand(instruction, &transfer.dest)?;
         check_destination(transfer, &written, add)?;
         let (chown, owner) = self.owner(instruction, transfer)?;
@@ -108,6 +109,28 @@ impl StageLowering<'_, '_> {
             None => self.step(op, inputs, meta, history),
         }
         Ok(())
+    }
+
+    /// Warns of sources that the ignore file of the main context excludes.
+    fn warn_ignored(
+        &mut self,
+        instruction: &Instruction,
+        transfer: &Transfer,
+        sources: &[Source],
+        add: bool,
+    ) {
+        if transfer.from.is_some() {
+            return;
+        }
+        let Some(ignored) = self.all.ignored.as_ref() else { return };
+        let sources = sources.iter().zip(&transfer.sources);
+        let found: Vec<Diagnostic> = sources
+            .filter_map(|(source, word)| match source {
+                Source::Path(path) => ignored.check(word.span, add, path),
+                Source::Http(_) | Source::Git(_) => None,
+            })
+            .collect();
+        self.warn_all(found, instruction);
     }
 
     /// The actions of a transfer: one for all paths that stand together, one for each remote

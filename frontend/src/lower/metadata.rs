@@ -10,6 +10,7 @@ use super::names;
 use super::stage::{StageLowering, Step, fail};
 use crate::Diagnostic;
 use crate::ast::{self, ArgItem, Command, Instruction, Kind, Pair, Word};
+use crate::lint::{stage, warning};
 use crate::value::{is_signal, parse_ports, show_duration};
 use crate::word::Variables;
 
@@ -57,14 +58,14 @@ impl StageLowering<'_, '_> {
                 Ok(())
             }
             Kind::Cmd(command) => {
-                let args = self.command(instruction, command, "CMD");
+                let args = self.command(instruction, command);
                 self.note(format!("CMD {}", quoted(&args)));
                 self.state.config.cmd = Some(args);
                 self.state.cmd_set = true;
                 Ok(())
             }
             Kind::Entrypoint(command) => {
-                let args = self.command(instruction, command, "ENTRYPOINT");
+                let args = self.command(instruction, command);
                 self.note(format!("ENTRYPOINT {}", quoted(&args)));
                 self.state.config.entrypoint = Some(args).filter(|a| !a.is_empty());
                 if !self.state.cmd_set {
@@ -119,6 +120,7 @@ impl StageLowering<'_, '_> {
         let mut shown = String::from("ARG");
         for item in items {
             let name = item.name.value.as_str();
+            self.warn_all(stage::secret(item.name.span, "ARG", name), instruction);
             let value = match (self.all.options.build_args.get(name), &item.default) {
                 (Some(given), _) => Some(given.clone()),
                 (None, Some(default)) => Some(self.expand(instruction, default)?),
@@ -143,6 +145,12 @@ impl StageLowering<'_, '_> {
     fn pairs(&mut self, instruction: &Instruction, pairs: &[Pair]) -> Step<Vec<(String, String)>> {
         let mut expanded = Vec::with_capacity(pairs.len());
         for pair in pairs {
+            if pair.legacy {
+                let keyword = &instruction.keyword.value;
+                let warning = warning::legacy_pair(instruction.line_span, keyword);
+                let written = format!("{keyword} {}=\"{}\"", pair.key.value, pair.value.value);
+                self.warn(warning.help(format!("write {written}")), instruction);
+            }
             let key = self.expand(instruction, &pair.key)?;
             if key.is_empty() {
                 return fail(pair.key.span, "a name can not be blank");
@@ -154,7 +162,8 @@ impl StageLowering<'_, '_> {
 
     fn env(&mut self, instruction: &Instruction, pairs: &[Pair]) -> Step<()> {
         let mut shown = String::from("ENV");
-        for (key, value) in self.pairs(instruction, pairs)? {
+        for ((key, value), pair) in self.pairs(instruction, pairs)?.into_iter().zip(pairs) {
+            self.warn_all(stage::secret(pair.key.span, "ENV", &key), instruction);
             shown.push_str(&format!(" {key}={value}"));
             self.state.config_env.set(&key, value.clone());
             self.state.env.set(&key, value);
@@ -176,11 +185,7 @@ impl StageLowering<'_, '_> {
     fn workdir(&mut self, instruction: &Instruction, word: &Word) -> Step<()> {
         let path = self.expand(instruction, word)?;
         if !self.state.workdir_set && !path.starts_with('/') {
-            let message = format!(
-                "the relative working directory {path:?} depends on what the base image has"
-            );
-            let warning = Diagnostic::warning("WorkdirRelativePath", word.span, message);
-            self.warn(warning, instruction);
+            self.warn(warning::relative_workdir(word.span, &path), instruction);
         }
         self.state.workdir_set = true;
         let path = join(&self.state.config.working_dir, &path);
@@ -204,6 +209,7 @@ impl StageLowering<'_, '_> {
         let mut ports = Vec::new();
         for word in words {
             for port in self.expand_with(self.lexer, instruction, word)?.words {
+                self.warn_all(stage::port(word.span, &port), instruction);
                 let parsed = parse_ports(&port);
                 ports.extend(parsed.map_err(|e| Box::new(Diagnostic::error(word.span, e)))?);
             }
@@ -251,23 +257,14 @@ impl StageLowering<'_, '_> {
     }
 
     /// The arguments of CMD and ENTRYPOINT.
-    fn command(
-        &mut self,
-        instruction: &Instruction,
-        command: &Command,
-        keyword: &str,
-    ) -> Vec<String> {
+    fn command(&mut self, instruction: &Instruction, command: &Command) -> Vec<String> {
         let args: Vec<String> = command.args.iter().map(|w| w.value.clone()).collect();
         if !command.shell {
             return args;
         }
-        if self.state.config.shell.is_none() {
-            let message = format!(
-                "JSON arguments are recommended for {keyword}: a shell does not pass signals on"
-            );
-            let warning =
-                Diagnostic::warning("JSONArgsRecommended", instruction.line_span, message);
-            self.warn(warning, instruction);
+        if self.state.config.shell.as_ref().is_none_or(Vec::is_empty) {
+            let keyword = &instruction.keyword.value;
+            self.warn(warning::json_args(instruction.line_span, keyword), instruction);
         }
         self.with_shell(args.into_iter().next().unwrap_or_default())
     }

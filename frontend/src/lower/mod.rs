@@ -30,6 +30,7 @@ pub use request::{
     ResolvedImage,
 };
 
+use crate::lint::{self, Setting};
 use crate::{Diagnostic, Parsed, ast};
 use plan::Plan;
 use stage::{Lowering, StageState};
@@ -80,7 +81,7 @@ pub struct Lowered {
     /// The vertices that make the layers above the base, lowest first: one per entry of `history`
     /// that is a [`HistorySource::Step`].
     pub layers: Vec<VertexIndex>,
-    /// Warnings beyond those of [`Parsed::diagnostics`].
+    /// The warnings that are switched on, by position: those of the syntax, too.
     pub warnings: Vec<Diagnostic>,
     /// Build arguments that no ARG names and that are not predefined.
     pub unused_build_args: Vec<String>,
@@ -96,9 +97,21 @@ pub struct Lowered {
 /// Why a Dockerfile cannot be lowered.
 #[derive(Debug, thiserror::Error)]
 pub enum LowerError {
-    /// The Dockerfile is wrong; at least one of these is an error. All of them are in file 0.
+    /// The Dockerfile is wrong; all of these are errors, and in file 0.
     #[error("{}", first_error(.0))]
     Diagnostics(Vec<Diagnostic>),
+    /// There are warnings, and a build argument makes them fail the build. (`# check=` itself is
+    /// a place in the file: then it is a diagnostic.)
+    #[error("{}", violation(.0))]
+    Strict(Vec<&'static str>),
+    /// The build argument with the settings of the checks makes no sense.
+    #[error("failed to parse check options: {name}={value}: {reason}", name = lint::setting::VARIABLE)]
+    Check {
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// There is no stage of the target's name.
     #[error("target stage {name:?} could not be found{}", did_you_mean(.suggestion))]
     Target {
@@ -126,6 +139,10 @@ fn first_error(diagnostics: &[Diagnostic]) -> String {
     first.map_or_else(String::new, |d| d.message.clone())
 }
 
+fn violation(rules: &[&'static str]) -> String {
+    format!("lint violation found for rules: {}", rules.join(", "))
+}
+
 fn did_you_mean(suggestion: &Option<String>) -> String {
     suggestion.as_ref().map_or_else(String::new, |s| format!(" (did you mean {s:?}?)"))
 }
@@ -140,16 +157,70 @@ pub fn lower(
     options: &LowerOptions,
     images: &dyn ImageResolver,
 ) -> Result<Lowered, LowerError> {
+    lower_with_warnings(parsed, options, images, &mut Vec::new())
+}
+
+/// As [`lower()`]; `warnings` gets all that are switched on, by position, also where an error
+/// follows.
+///
+/// # Errors
+/// As [`lower()`].
+pub fn lower_with_warnings(
+    parsed: &Parsed,
+    options: &LowerOptions,
+    images: &dyn ImageResolver,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Lowered, LowerError> {
+    let given = options.build_args.get(lint::setting::VARIABLE);
+    let setting = Setting::new(&parsed.dockerfile, given).map_err(|reason| LowerError::Check {
+        value: given.cloned().unwrap_or_default(),
+        reason,
+    })?;
+    let mut found = parsed.remarks.clone();
+    let result = lower_all(parsed, options, images, &mut found);
+    found.retain(|warning| setting.tells(&parsed.dockerfile, warning));
+    found.sort_by_key(|warning| warning.span.start);
+    warnings.clone_from(&found);
+    let lowered = result?;
+    check_strict(parsed, &setting, given.is_some(), &found)?;
+    Ok(Lowered { warnings: found, ..lowered })
+}
+
+fn lower_all(
+    parsed: &Parsed,
+    options: &LowerOptions,
+    images: &dyn ImageResolver,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Lowered, LowerError> {
+    let plan = plan(parsed, options, images, warnings)?;
+    let Stages { definition, warnings: found, errors, done } = lower_stages(parsed, options, &plan);
+    warnings.extend(found);
+    fail_on(errors)?;
+    Ok(finish(&plan, parsed, options, definition, done))
+}
+
+/// The plan of a file that has no errors of the language.
+fn plan<'a>(
+    parsed: &'a Parsed,
+    options: &LowerOptions,
+    images: &dyn ImageResolver,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Plan<'a>, LowerError> {
     if let Some(error) = frontend::foreign(parsed, options) {
         return Err(LowerError::Diagnostics(vec![error]));
     }
     if parsed.has_errors() {
         return Err(LowerError::Diagnostics(all_errors(parsed, options)));
     }
-    let plan = Plan::make(parsed, options, images)?;
-    let Stages { definition, warnings, errors, done } = lower_stages(parsed, options, &plan);
-    check_strict(parsed, &warnings, errors)?;
-    Ok(finish(&plan, parsed, options, definition, warnings, done))
+    Plan::make(parsed, options, images, warnings)
+}
+
+fn fail_on(mut errors: Vec<Diagnostic>) -> Result<(), LowerError> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    errors.sort_by_key(|error| error.span.start);
+    Err(LowerError::Diagnostics(errors))
 }
 
 /// What comes of lowering the stages of a plan.
@@ -171,6 +242,7 @@ fn lower_stages(parsed: &Parsed, options: &LowerOptions, plan: &Plan<'_>) -> Sta
         errors: plan.errors.clone(),
         done: (0..plan.stages.len()).map(|_| None).collect(),
         sources: Default::default(),
+        ignored: lint::ignored::Ignored::new(&options.ignore),
         proxy: environment::proxy(options),
     };
     for at in 0..plan.stages.len() {
@@ -180,17 +252,15 @@ fn lower_stages(parsed: &Parsed, options: &LowerOptions, plan: &Plan<'_>) -> Sta
     }
     let Lowering { definition, warnings, errors, done, .. } = lowering;
     // A stage whose base is unknown lacks variables: what its steps miss means nothing.
-    let later = if plan.errors.is_empty() { warnings } else { Vec::new() };
-    let mut warnings = plan.warnings.clone();
-    warnings.extend(later);
-    warnings.retain(|w| !crate::is_skipped(&parsed.dockerfile, w));
+    let warnings = if plan.errors.is_empty() { warnings } else { Vec::new() };
     Stages { definition, warnings, errors, done }
 }
 
 /// The problems of a file that has errors of the language: those, and what else is wrong with it
 /// as far as it can be told without its images.
 fn all_errors(parsed: &Parsed, options: &LowerOptions) -> Vec<Diagnostic> {
-    let mut all = parsed.diagnostics.clone();
+    let errors = parsed.diagnostics.iter().filter(|d| d.is_error());
+    let mut all: Vec<Diagnostic> = errors.cloned().collect();
     let invalid = |i: &ast::Instruction| matches!(i.kind, ast::Kind::Invalid);
     let from = |i: &ast::Instruction| i.keyword.value.eq_ignore_ascii_case("from");
     let broken = parsed.dockerfile.instructions.iter().any(|i| invalid(i) && from(i));
@@ -198,7 +268,7 @@ fn all_errors(parsed: &Parsed, options: &LowerOptions) -> Vec<Diagnostic> {
     if broken || parsed.dockerfile.stages().is_empty() {
         return all;
     }
-    if let Ok(plan) = Plan::make(parsed, options, &StandIns) {
+    if let Ok(plan) = Plan::make(parsed, options, &StandIns, &mut Vec::new()) {
         all.extend(lower_stages(parsed, options, &plan).errors);
         all.sort_by_key(|d| d.span.start);
     }
@@ -219,28 +289,27 @@ impl ImageResolver for StandIns {
     }
 }
 
-/// Fails on errors, and on warnings under `# check=error=true`.
+/// Fails on warnings under `check=error=true`.
 fn check_strict(
     parsed: &Parsed,
+    setting: &Setting<'_>,
+    given: bool,
     warnings: &[Diagnostic],
-    mut errors: Vec<Diagnostic>,
 ) -> Result<(), LowerError> {
-    let strict = parsed.dockerfile.directives.check.as_ref().filter(|c| c.error);
-    let warned = parsed.diagnostics.iter().chain(warnings);
-    if let Some(check) = strict
-        && errors.is_empty()
-        && warned.clone().next().is_some()
-    {
-        let message = "there are warnings, and \"check=error=true\" makes them fail the build";
-        errors.push(Diagnostic::error(check.text.span, message));
-    }
-    if errors.is_empty() {
+    if !setting.strict() || warnings.is_empty() {
         return Ok(());
     }
-    let mut all: Vec<Diagnostic> = warned.cloned().collect();
-    all.append(&mut errors);
-    all.sort_by_key(|d| d.span.start);
-    Err(LowerError::Diagnostics(all))
+    let mut rules: Vec<&'static str> = warnings.iter().filter_map(|w| w.rule).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    match &parsed.dockerfile.directives.check {
+        Some(check) if !given => {
+            let error = Diagnostic::error(check.text.span, violation(&rules));
+            let error = error.label("\"error=true\" makes warnings fail the build");
+            Err(LowerError::Diagnostics(vec![error]))
+        }
+        _ => Err(LowerError::Strict(rules)),
+    }
 }
 
 fn finish(
@@ -248,7 +317,6 @@ fn finish(
     parsed: &Parsed,
     options: &LowerOptions,
     definition: Definition,
-    warnings: Vec<Diagnostic>,
     mut done: Vec<Option<StageState>>,
 ) -> Lowered {
     let (entries, history) = history::flatten(&done, plan.target);
@@ -272,7 +340,7 @@ fn finish(
         history,
         base,
         layers,
-        warnings,
+        warnings: Vec::new(),
         unused_build_args: environment::unused(parsed, options, plan),
         source_date_epoch: environment::epoch(options, &plan.globals),
         stage_names,

@@ -1,6 +1,6 @@
 //! Which stages are needed, what they rest on, and what their triggers are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use graph::{SourceFile, SourceOp, Span};
@@ -9,10 +9,10 @@ use oci::{Platform, Reference};
 use super::base::{Base, Remote, Resolver};
 use super::environment::{self, Declared, Environment};
 use super::{ImageLocation, ImageResolver, LowerError, LowerOptions, NamedContext, context};
-use crate::ast::{Instruction, Kind, Mount, Onbuild, Stage, Word};
+use crate::ast::{Dockerfile, Instruction, Kind, Mount, Onbuild, Stage, Word};
 use crate::diagnostic::nearest;
 use crate::word::{Lexer, NoVariables};
-use crate::{Diagnostic, Parsed, grammar};
+use crate::{Diagnostic, Parsed, grammar, lint};
 
 /// Image names that a mistyped FROM was probably meant to be.
 const COMMON_IMAGES: [&str; 7] =
@@ -33,7 +33,6 @@ pub(super) struct Plan<'a> {
     pub(super) globals: Environment,
     /// Whether names of vertices carry the stage's name.
     pub(super) show_stages: bool,
-    pub(super) warnings: Vec<Diagnostic>,
     /// What is wrong; the stages that it concerns have no base.
     pub(super) errors: Vec<Diagnostic>,
 }
@@ -88,6 +87,7 @@ impl<'a> Plan<'a> {
         parsed: &'a Parsed,
         options: &LowerOptions,
         images: &dyn ImageResolver,
+        warnings: &mut Vec<Diagnostic>,
     ) -> Result<Self, LowerError> {
         let file = &parsed.dockerfile;
         let stages = file.stages();
@@ -103,9 +103,11 @@ impl<'a> Plan<'a> {
             errors,
             warnings: Vec::new(),
         };
+        reader.defaults(file, &stages, options);
         let stages: Vec<Planned<'a>> =
             stages.iter().enumerate().map(|(at, stage)| reader.head(at, *stage)).collect();
-        let HeadReader { mut errors, warnings, .. } = reader;
+        let HeadReader { mut errors, warnings: mut found, .. } = reader;
+        warnings.append(&mut found);
         let target = find_target(&stages, options.target.as_deref())?;
         let show_stages = stages.len() != 1 || stages.iter().any(copies_from_outside);
         let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
@@ -115,14 +117,9 @@ impl<'a> Plan<'a> {
             }
         }
         let resolver = Resolver::new(images);
-        let mut planner = Planner { stages, by_name, options, resolver, lexer };
-        planner.stages[target].needed = true;
-        for at in (0..=target).rev() {
-            if planner.stages[at].needed {
-                planner.need(at, &mut errors)?;
-            }
-        }
-        Ok(Self { stages: planner.stages, target, globals, show_stages, warnings, errors })
+        let mut planner = Planner { stages, by_name, options, resolver, lexer, warnings };
+        planner.need_all(target, &mut errors)?;
+        Ok(Self { stages: planner.stages, target, globals, show_stages, errors })
     }
 }
 
@@ -168,6 +165,22 @@ struct HeadReader<'e> {
 }
 
 impl HeadReader<'_> {
+    /// What FROM would be if no argument was given.
+    fn defaults(&mut self, file: &Dockerfile, stages: &[Stage<'_>], options: &LowerOptions) {
+        let plain;
+        let mut globals = self.globals;
+        if !options.build_args.is_empty() {
+            let options = LowerOptions { build_args: BTreeMap::new(), ..options.clone() };
+            let mut errors = Vec::new();
+            (plain, _) = environment::globals(file, &options, "", &mut errors);
+            if !errors.is_empty() {
+                return;
+            }
+            globals = &plain;
+        }
+        self.warnings.extend(lint::from::defaults(stages, &self.lexer, globals));
+    }
+
     fn head<'a>(&mut self, at: usize, ast: Stage<'a>) -> Planned<'a> {
         let name = ast.from.name.as_ref().map(|n| n.value.to_lowercase());
         let base_name = self.expand(&ast.from.base);
@@ -176,6 +189,8 @@ impl HeadReader<'_> {
             self.errors.push(Diagnostic::error(ast.from.base.span, message));
         }
         let platform = ast.from.platform.as_ref().and_then(|word| {
+            let doubtful = lint::from::platform(word, name.as_deref(), &self.lexer, self.globals);
+            self.warnings.extend(doubtful);
             let text = self.expand(word)?;
             let problem = if text.is_empty() {
                 format!("empty platform value from expression {}", word.value)
@@ -206,9 +221,9 @@ impl HeadReader<'_> {
         match self.lexer.expand(&word.value, self.globals) {
             Ok(expansion) => {
                 for name in expansion.unset.iter().filter(|n| !self.declared.contains(n)) {
-                    let message = format!("FROM argument {name:?} is not declared");
-                    let warning = Diagnostic::warning("UndefinedArgInFrom", word.span, message);
-                    self.warnings.push(warning.suggest(name, self.globals.names()));
+                    let declared = self.declared.list.iter().map(|(name, _)| name.as_str());
+                    let near = nearest(name, declared.chain(self.globals.names()));
+                    self.warnings.push(lint::warning::undefined_arg(word.span, name, near));
                 }
                 Some(expansion.text)
             }
@@ -228,9 +243,23 @@ struct Planner<'a, 'o> {
     options: &'o LowerOptions,
     resolver: Resolver<'o>,
     lexer: Lexer,
+    warnings: &'o mut Vec<Diagnostic>,
 }
 
 impl Planner<'_, '_> {
+    /// Resolves what the target needs, or all stages if all are wanted.
+    fn need_all(&mut self, target: usize, errors: &mut Vec<Diagnostic>) -> Result<(), LowerError> {
+        let all = self.options.all_stages;
+        self.stages[target].needed = true;
+        for at in (0..self.stages.len()).rev() {
+            self.stages[at].needed |= all;
+            if self.stages[at].needed {
+                self.need(at, errors)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Resolves what stage `at` rests on and marks what else it needs.
     fn need(&mut self, at: usize, errors: &mut Vec<Diagnostic>) -> Result<(), LowerError> {
         let span = self.stages[at].ast.from.base.span;
@@ -436,6 +465,8 @@ impl Planner<'_, '_> {
             Ok(reference) => {
                 let image = self.resolver.image(reference, platform, ImageLocation::Default, name);
                 let image = image.map_err(|source| self.unresolved(name, span, source))?;
+                let (wanted, config) = (&image.platform, &image.config);
+                self.warnings.extend(lint::from::base_platform(span, name, wanted, config));
                 Ok(Ok(Base::Image(image)))
             }
             Err(e) => {

@@ -17,8 +17,10 @@ use super::names::Counter;
 use super::plan::Plan;
 use super::{LowerOptions, MAIN_CONTEXT, ResolvedBase};
 use crate::ast::{Instruction, Kind, Word};
+use crate::diagnostic::nearest;
+use crate::lint::ignored::Ignored;
 use crate::word::{Expansion, Lexer, Variables};
-use crate::{Diagnostic, Parsed};
+use crate::{Diagnostic, Parsed, lint};
 
 /// How many warnings get a "did you mean".
 const MAX_SUGGESTIONS: usize = 100;
@@ -130,6 +132,8 @@ pub(super) struct Lowering<'a> {
     pub(super) done: Vec<Option<StageState>>,
     /// The source vertices of contexts, by name.
     pub(super) sources: HashMap<String, VertexIndex>,
+    /// What the ignore file of the main context excludes.
+    pub(super) ignored: Option<Ignored>,
     /// The proxy variables of the build.
     pub(super) proxy: Vec<(String, String)>,
 }
@@ -191,6 +195,10 @@ impl<'a> Lowering<'a> {
         };
         stage.begin(&base);
         if !planned.replaced {
+            let head = planned.ast.head.line_span;
+            let triggers = planned.triggers.iter().map(|t| (&t.instruction, head));
+            let body = planned.ast.body.iter().map(|i| (i, i.line_span));
+            stage.all.warnings.extend(lint::stage::repeated(triggers.chain(body)));
             for (n, trigger) in planned.triggers.iter().enumerate() {
                 stage.trigger = n + 1;
                 let files = &mut stage.all.definition.source_map.files;
@@ -376,6 +384,14 @@ impl StageLowering<'_, '_> {
         self.all.warnings.push(warning);
     }
 
+    pub(super) fn warn_all(
+        &mut self,
+        warnings: impl IntoIterator<Item = Diagnostic>,
+        instruction: &Instruction,
+    ) {
+        warnings.into_iter().for_each(|warning| self.warn(warning, instruction));
+    }
+
     /// Expands a word with the environment as it is before the instruction.
     pub(super) fn expand(&mut self, instruction: &Instruction, word: &Word) -> Step<String> {
         self.expand_with(self.lexer, instruction, word).map(|expansion| expansion.text)
@@ -394,11 +410,9 @@ impl StageLowering<'_, '_> {
             let known = super::environment::NOT_EXPORTED.contains(&name.as_str())
                 || self.state.declared.contains(name);
             if !known {
-                let message = format!("usage of undefined variable \"${name}\"");
-                let mut warning = Diagnostic::warning("UndefinedVar", word.span, message);
-                if self.all.warnings.len() < MAX_SUGGESTIONS {
-                    warning = warning.suggest(name, self.state.env.names());
-                }
+                let few = self.all.warnings.len() < MAX_SUGGESTIONS;
+                let near = few.then(|| nearest(name, self.state.env.names())).flatten();
+                let warning = lint::warning::undefined_var(word.span, name, near);
                 self.warn(warning, instruction);
             }
         }

@@ -5,6 +5,9 @@ use graph::Span;
 use super::Word;
 use crate::Diagnostic;
 
+/// The keys of all directives.
+const KEYS: [&str; 3] = ["syntax", "escape", "check"];
+
 /// The directives of a Dockerfile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directives {
@@ -39,6 +42,11 @@ impl Check {
     /// Whether the rule is left out.
     pub fn skips(&self, rule: &str) -> bool {
         self.skip.iter().any(|s| s == rule || s == "all")
+    }
+
+    /// Whether the experimental rule is switched on.
+    pub fn enables(&self, rule: &str) -> bool {
+        self.experimental.iter().any(|s| s == rule || s == "all")
     }
 
     /// Reads the text after `check=`.
@@ -77,7 +85,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Directives 
         let Some(comment) = line[indent..].strip_prefix('#') else { break };
         let Some((key, value)) = split(comment) else { break };
         let span = Span::new(start + indent, start + line.len());
-        if !["syntax", "escape", "check"].contains(&key.as_str()) {
+        if !KEYS.contains(&key.as_str()) {
             break;
         }
         if seen.contains(&key) {
@@ -120,6 +128,11 @@ fn split(comment: &str) -> Option<(String, &str)> {
     let named = key.starts_with(|c: char| c.is_ascii_alphabetic())
         && key.bytes().all(|b| b.is_ascii_alphanumeric());
     (named && !value.is_empty()).then(|| (key.to_ascii_lowercase(), value))
+}
+
+/// Whether a comment would be a directive if it stood in the first lines.
+pub(crate) fn is_directive(comment: &str) -> bool {
+    split(comment).is_some_and(|(key, _)| KEYS.contains(&key.as_str()))
 }
 
 /// The lines after a byte order mark and a `#!` line.

@@ -57,7 +57,7 @@ impl<'a> Lines<'a> {
 /// Takes the continuation character off the end of a line; says whether there was one.
 ///
 /// Blanks may follow it; a second escape character before it makes it an ordinary character.
-pub(super) fn continuation(line: &str, escape: char) -> (&str, bool) {
+pub(crate) fn continuation(line: &str, escape: char) -> (&str, bool) {
     let trimmed = line.trim_end_matches([' ', '\t']);
     match trimmed.strip_suffix(escape) {
         Some(kept) if !kept.ends_with(escape) => (kept, true),
@@ -99,7 +99,7 @@ pub(super) struct Slice<'a> {
 }
 
 /// The blanks that separate words (not newlines).
-pub(super) fn is_blank(c: char) -> bool {
+pub(crate) fn is_blank(c: char) -> bool {
     matches!(c, '\t' | '\u{b}' | '\u{c}' | '\r' | ' ')
 }
 

@@ -17,7 +17,11 @@ use graph::Span;
 pub use directive::{Check, Directives};
 pub use heredoc::Heredoc;
 
+pub(crate) use directive::is_directive;
+pub(crate) use lines::{continuation, is_blank};
+
 use crate::Diagnostic;
+use crate::lint::warning;
 use lines::{Lines, Logical, Slice};
 
 /// The longest line, in bytes (BuildKit: `bufio.MaxScanTokenSize` less one).
@@ -174,14 +178,7 @@ impl Scanner<'_> {
             }
         }
         if let Some(span) = empty {
-            self.diagnostics.push(
-                Diagnostic::warning(
-                    "NoEmptyContinuation",
-                    span,
-                    "empty line inside an instruction",
-                )
-                .help("remove it, or start it with \"#\""),
-            );
+            self.diagnostics.push(warning::empty_continuation(span));
         }
     }
 

@@ -1,0 +1,41 @@
+//! Files that COPY and ADD name and that an ignore file excludes.
+
+use graph::Span;
+use graph::pattern::{IgnoreList, IgnoreMatcher, clean, is_wildcard};
+
+use super::warning;
+use crate::Diagnostic;
+
+/// The ignore file of the main context, ready to be asked.
+pub(crate) struct Ignored {
+    /// The lines of the rules.
+    lines: Vec<u32>,
+    matcher: IgnoreMatcher,
+}
+
+impl Ignored {
+    /// None for an empty list, and for one with exceptions: below an excluded directory there may
+    /// be a file that is none (BuildKit: `validateCopySourcePath`).
+    pub(crate) fn new(list: &IgnoreList) -> Option<Self> {
+        if list.rules.is_empty() || list.rules.iter().any(|rule| rule.negated) {
+            return None;
+        }
+        let lines = list.rules.iter().map(|rule| rule.line).collect();
+        Some(Self { lines, matcher: list.matcher() })
+    }
+
+    /// A source in the main context that is excluded. A wildcard may match others too.
+    pub(crate) fn check(&self, span: Span, add: bool, path: &str) -> Option<Diagnostic> {
+        if is_wildcard(path) {
+            return None;
+        }
+        let cleaned = clean(path);
+        let inside = cleaned.trim_start_matches('/');
+        if matches!(inside, "" | ".") || inside.starts_with("..") {
+            return None;
+        }
+        let verdict = self.matcher.decide_alone(inside.as_bytes());
+        let line = self.lines.get(verdict.rule?)?;
+        Some(warning::ignored_file(span, add, inside, *line))
+    }
+}
