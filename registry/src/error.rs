@@ -28,6 +28,8 @@ pub enum Operation {
     PushBlob,
     /// Pushing a manifest or an index.
     PushManifest,
+    /// Downloading a file that is no part of an image.
+    Download,
 }
 
 impl fmt::Display for Operation {
@@ -38,6 +40,7 @@ impl fmt::Display for Operation {
             Self::FetchBlob => "fetch blob",
             Self::PushBlob => "push blob",
             Self::PushManifest => "push manifest",
+            Self::Download => "download",
         })
     }
 }
@@ -48,7 +51,7 @@ impl fmt::Display for Operation {
 pub struct RegistryError {
     /// What was attempted.
     pub operation: Operation,
-    /// The reference, or the digest and its repository.
+    /// The reference, the digest and its repository, or the URL without what it may hide.
     pub object: String,
     /// Why it failed.
     pub kind: ErrorKind,
@@ -75,7 +78,7 @@ pub enum ErrorKind {
     #[error("rate limited: {0}")]
     RateLimited(Answer),
     /// Any other status that is no success.
-    #[error("the registry answered {0}")]
+    #[error("the server answered {0}")]
     Status(Answer),
     /// The content is not what its digest says.
     #[error("content does not match its digest: expected {expected}, got {actual}")]

@@ -12,10 +12,10 @@ use crate::scope::Scopes;
 use crate::transport::{Reply, Request};
 
 /// How much is read and handed on at once, in bytes.
-const CHUNK: usize = 128 << 10;
+pub(crate) const CHUNK: usize = 128 << 10;
 /// A connection that brought this many bytes before it broke starts the count of attempts anew:
 /// a large layer over a bad line shall arrive, a server that sends a byte at a time shall not win.
-const PROGRESS: u64 = 1 << 20;
+pub(crate) const PROGRESS: u64 = 1 << 20;
 
 impl Client {
     /// Fetches the blob that `descriptor` points to from `reference`'s repository into `sink`.
@@ -243,7 +243,7 @@ impl Transfer<'_> {
 }
 
 /// `bytes FIRST-LAST/TOTAL`, where the total may be `*`. Source: RFC 9110 section 14.4.
-fn parse_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+pub(crate) fn parse_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     let rest = text.trim().strip_prefix("bytes")?.trim_start();
     let (range, total) = rest.split_once('/')?;
     let (first, last) = range.split_once('-')?;

@@ -1,4 +1,5 @@
-//! The registry client: resolve, fetch and push images over the OCI distribution protocol.
+//! The registry client: resolve, fetch and push images over the OCI distribution protocol; and
+//! files behind any other URL ([`Client::download`]).
 //!
 //! A [`Client`] is shared by all threads of a build. It knows where registries are (plain HTTP for
 //! loopback, HTTPS for everything else), how to answer their challenges (basic, bearer tokens,
@@ -25,9 +26,12 @@ mod challenge;
 mod client;
 mod config;
 mod credentials;
+mod date;
+mod download;
 mod endpoint;
 mod error;
 mod fetch;
+mod filename;
 mod limiter;
 mod manifest;
 mod progress;
@@ -42,6 +46,7 @@ mod url;
 pub use client::Client;
 pub use config::{ClientConfig, Timeouts, TrustRoots};
 pub use credentials::{Credential, Credentials};
+pub use download::{Download, Get, RemoteFile, authority, masked};
 pub use error::{Answer, ApiError, ErrorKind, Operation, RegistryError};
 pub use manifest::Fetched;
 pub use progress::{BlobSink, Progress, Silent};

@@ -51,7 +51,8 @@ impl BlobSink for Vec<u8> {
 
 /// Is told how a transfer goes.
 pub trait Progress: Sync {
-    /// `done` of `total` bytes have passed. `done` falls when a transfer starts over.
+    /// `done` of `total` bytes have passed; `total` is 0 for a download without a known length.
+    /// `done` falls when a transfer starts over.
     fn bytes(&self, done: u64, total: u64);
 
     /// `what` failed with `error` and is about to be tried again; `attempt` counts from 1 and is

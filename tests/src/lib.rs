@@ -10,6 +10,7 @@ pub mod context;
 pub mod drydock;
 pub mod host;
 pub mod http;
+pub mod http_server;
 pub mod image_view;
 pub mod progress;
 pub mod proxy;
