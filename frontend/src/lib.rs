@@ -6,6 +6,7 @@
 //! image's config. Nothing here does IO.
 
 pub mod ast;
+mod call;
 mod diagnostic;
 mod grammar;
 mod ignore;
@@ -19,12 +20,13 @@ use std::sync::Arc;
 
 use graph::SourceFile;
 
+pub use call::{Outline, OutlineArg, OutlineMount, Target, targets};
 pub use diagnostic::{Diagnostic, Severity};
 pub use ignore::{IgnoreError, parse_ignore};
 pub use lower::{
     Entitlement, HistorySource, ImageLocation, ImageRequest, ImageResolver, LowerError,
     LowerOptions, Lowered, MAIN_CONTEXT, NamedContext, ResolvedBase, ResolvedImage, lower,
-    lower_with_warnings,
+    lower_with_warnings, outline,
 };
 
 /// A Dockerfile as it was read.

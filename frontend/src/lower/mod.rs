@@ -15,6 +15,7 @@ mod metadata;
 mod mount;
 mod names;
 mod origin;
+mod outline;
 mod plan;
 mod request;
 mod run;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use graph::{Definition, SourceMap, Span, VertexIndex};
 use oci::{Digest, ImageConfig, Platform};
 
+pub use outline::outline;
 pub use request::{
     Entitlement, ImageLocation, ImageRequest, ImageResolver, LowerOptions, NamedContext,
     ResolvedImage,
