@@ -97,46 +97,6 @@ fn dockerfile() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(PIECES), 0..60).prop_map(|p| p.concat())
 }
 
-/// Instructions that are right by themselves.
-const LINES: &[&str] = &[
-    "RUN echo \\\n  # comment\n  more \\\n\n  words\n",
-    "RUN [\"a\", \"b\\n\"]\n",
-    "RUN <<EOF\nbody $X\nEOF\n",
-    "RUN cat <<-A 3<<'B'\n\tx\n\tA\ny\nB\n",
-    "COPY --from=a --chown=\"1:2\" x\\ y /z/\n",
-    "COPY <<EOF <<\"E2\" /d/\nx\nEOF\ny\nE2\n",
-    "ENV a=b c=\"d e\" f=g\\ h\n",
-    "ENV a b  c\n",
-    "env x=${y:-'z'}\n",
-    "ARG a b=c\n",
-    "ONBUILD COPY <<EOF /x\ny\nEOF\n",
-    "ONBUILD RUN x \\\n y\n",
-    "HEALTHCHECK --retries=3 --interval=5s CMD [\"x\"]\n",
-    "FROM --platform=$TARGETPLATFORM busybox AS b\n",
-    "# a comment\n\n",
-    "  EXPOSE   80\t443/udp\n",
-    "RUN --mount=type=cache,target=/x --network=none make\r\n",
-    "LABEL \"a b\"=c\n",
-    "WORKDIR a \\\n",
-    "CMD é\n",
-];
-
-/// A tree without spans and comments.
-fn bare(text: &str) -> String {
-    let mut instructions = parse("Dockerfile", text).dockerfile.instructions;
-    instructions.iter_mut().for_each(|i| i.comments.clear());
-    let shown = format!("{instructions:?}");
-    let mut out = String::new();
-    let mut rest = shown.as_str();
-    while let Some(at) = rest.find("Span {") {
-        out.push_str(&rest[..at]);
-        let end = rest[at..].find('}').map_or(rest.len(), |n| at + n + 1);
-        rest = &rest[end..];
-    }
-    out.push_str(rest);
-    out
-}
-
 fn check(text: &str) {
     let parsed = parse("Dockerfile", text);
     for diagnostic in &parsed.diagnostics {
@@ -172,22 +132,6 @@ proptest! {
     #[test]
     fn any_pieces_after_a_from(text in dockerfile()) {
         check(&format!("FROM busybox AS first\n{text}"));
-    }
-
-    #[test]
-    fn a_printed_tree_reads_the_same(
-        escape in any::<bool>(),
-        lines in prop::collection::vec(prop::sample::select(LINES), 0..12),
-    ) {
-        let mut text = lines.concat();
-        if escape {
-            text = format!("# escape=`\n{}", text.replace("\\\n", "`\n"));
-        }
-        let text = text.replacen("# escape=`\n", "# escape=`\nFROM busybox\n", 1);
-        let text = if escape { text } else { format!("FROM busybox\n{text}") };
-        let tree = parse("Dockerfile", &text).dockerfile;
-        let printed = tree.to_string();
-        prop_assert_eq!(bare(&text), bare(&printed), "{}", printed);
     }
 }
 

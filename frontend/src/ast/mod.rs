@@ -1,8 +1,9 @@
 //! The syntax tree of a Dockerfile: typed instructions, every node with its span. Words are kept
 //! as written; variables in them are expanded when the tree is lowered.
 
-mod display;
 mod mount;
+mod print;
+mod same;
 
 use graph::Span;
 

@@ -3,7 +3,7 @@
 use super::Grammar;
 use super::flags::Flag;
 use crate::ast::{Transfer, Word};
-use crate::syntax::{Args, Raw, heredoc};
+use crate::syntax::{Args, Heredoc, Raw, heredoc};
 
 const COPY_FLAGS: &[(&str, Flag)] = &[
     ("from", Flag::Text),
@@ -65,9 +65,13 @@ impl Grammar {
             let announced = if json { None } else { heredoc::parse(&source.value) };
             match announced {
                 None => transfer.sources.push(source.clone()),
+                // As in BuildKit, of several bodies with one name the last counts, and where the
+                // quotes of the line hide the here-document from the scan there is none.
                 Some(doc) => {
-                    let body = raw.heredocs.iter().find(|d| d.name == doc.name);
-                    transfer.inline.extend(body.cloned());
+                    let body = raw.heredocs.iter().rfind(|d| d.name == doc.name);
+                    let (content, span) = body
+                        .map_or((String::new(), source.span), |d| (d.content.clone(), d.span));
+                    transfer.inline.push(Heredoc { content, span, ..doc });
                 }
             }
         }
