@@ -1,18 +1,22 @@
 //! A build as it was asked for: arguments and environment together. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use frontend::LowerOptions;
+use frontend::{Entitlement, LowerOptions};
 use graph::NetworkMode;
 use oci::{Platform, Timestamp};
 
-use crate::args::{BuildArgs, GlobalArgs, Network};
+use crate::args::{self, BuildArgs, GlobalArgs, Network};
+use crate::contexts::{ContextError, ContextSource, DockerfileSource, NamedContexts};
 use crate::environment::{self, Environment};
 use crate::outputs::OutputPlan;
 use crate::outputs::plan::PlanError;
 use crate::proxies::DockerConfig;
+
+/// The build argument that makes `.git` part of a git context.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// Everything that a build needs to know before it reads a file.
 #[derive(Clone, Debug)]
@@ -23,10 +27,8 @@ pub struct BuildRequest {
     pub dockerfile: DockerfileSource,
     /// How it is lowered. The ignore lists are empty: they are read from files.
     pub lower: LowerOptions,
-    /// The directories of `--build-context`, by name.
-    pub directories: BTreeMap<String, PathBuf>,
-    /// The OCI layouts of `--build-context`, by name.
-    pub layouts: BTreeMap<String, LayoutSource>,
+    /// `--build-context`.
+    pub named: NamedContexts,
     /// What becomes of the image.
     pub outputs: OutputPlan,
     /// How layers are written where nothing says otherwise: SOURCE_DATE_EPOCH.
@@ -47,66 +49,24 @@ pub struct BuildRequest {
     pub notes: Vec<String>,
 }
 
-/// The main context.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ContextSource {
-    /// A directory.
-    Directory(PathBuf),
-    /// Standard input: a Dockerfile, without any files.
-    Stdin,
-}
-
-/// The Dockerfile.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DockerfileSource {
-    /// `Dockerfile`, or else `dockerfile`, in the context.
-    Default,
-    /// A file, relative to the working directory.
-    File(PathBuf),
-    /// Standard input.
-    Stdin,
-}
-
-/// An OCI layout, or an archive of one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LayoutSource {
-    /// The directory or the archive.
-    pub path: PathBuf,
-    /// The image in it: a tag or a digest; none for the only one.
-    pub image: Option<String>,
-}
-
 /// Why a build cannot be asked for like this.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// A part that does not exist yet.
-    #[error("not supported yet: {0}")]
-    Unsupported(String),
     /// Outputs that do not go together.
     #[error(transparent)]
     Outputs(#[from] PlanError),
-    /// Both the context and the Dockerfile are standard input.
-    #[error("the context and the Dockerfile cannot both come from standard input")]
-    TwoStdins,
-    /// The context has no name.
-    #[error("the context is empty: give a directory, or - for a Dockerfile on standard input")]
-    NoContext,
+    /// Contexts that make no sense.
+    #[error(transparent)]
+    Context(#[from] ContextError),
     /// More than one platform, or one that this machine cannot run.
     #[error("not supported yet: --platform {0} (this machine is {1})")]
     Platform(String, String),
     /// SOURCE_DATE_EPOCH makes no sense.
     #[error("--build-arg SOURCE_DATE_EPOCH={0} {1}")]
     Epoch(String, String),
-    /// A named context makes no sense.
-    #[error("--build-context {name}={value}: {reason}")]
-    Context {
-        /// Its name.
-        name: String,
-        /// Its value.
-        value: String,
-        /// What is wrong.
-        reason: String,
-    },
+    /// A build argument that is yes or no is neither.
+    #[error("--build-arg {0}={1}: neither true nor false")]
+    Switch(&'static str, String),
     /// There is no place for the state directory.
     #[error("no home directory: say with --root or DRYDOCK_ROOT where the state is kept")]
     NoRoot,
@@ -124,13 +84,16 @@ impl BuildRequest {
         docker: &DockerConfig,
         is_root: bool,
     ) -> Result<Self, RequestError> {
-        let (context, dockerfile) = sources(args)?;
         let outputs = OutputPlan::new(args)?;
         let host = Platform::host();
         let mut lower = LowerOptions::new(platform(args, environment, &host)?);
         lower.build_platform = host;
         lower.target = args.target.clone().filter(|t| !t.is_empty());
         lower.build_args = build_args(args, environment);
+        let (context, dockerfile) = sources(args, &lower.build_args)?;
+        let named = NamedContexts::new(&args.build_contexts)?;
+        lower.contexts.clone_from(&named.kinds);
+        lower.allow = entitlements(args);
         lower.labels = args.labels.iter().map(|l| (l.key.clone(), l.value.clone())).collect();
         lower.no_cache = args.no_cache;
         lower.no_cache_filter.clone_from(&args.no_cache_filter);
@@ -152,12 +115,11 @@ impl BuildRequest {
                     .to_owned(),
             );
         }
-        let mut request = Self {
+        Ok(Self {
             context,
             dockerfile,
             lower,
-            directories: BTreeMap::new(),
-            layouts: BTreeMap::new(),
+            named,
             outputs,
             epoch,
             iidfile: args.iidfile.clone(),
@@ -169,88 +131,46 @@ impl BuildRequest {
                 .state_directory(global.root.as_deref(), is_root)
                 .ok_or(RequestError::NoRoot)?,
             notes,
-        };
-        for context in &args.build_contexts {
-            request.add_context(&context.name, &context.value)?;
-        }
-        Ok(request)
-    }
-
-    fn add_context(&mut self, name: &str, value: &str) -> Result<(), RequestError> {
-        use frontend::NamedContext as Kind;
-        let wrong = |reason: String| RequestError::Context {
-            name: name.to_owned(),
-            value: value.to_owned(),
-            reason,
-        };
-        let kind = if let Some(image) = value.strip_prefix("docker-image://") {
-            Kind::Image(image.parse().map_err(|e: oci::ReferenceError| wrong(e.to_string()))?)
-        } else if let Some(layout) = value.strip_prefix("oci-layout://") {
-            let source = layout_source(layout).ok_or_else(|| wrong("no path".to_owned()))?;
-            self.layouts.insert(name.to_owned(), source);
-            Kind::Layout
-        } else if is_remote(value) {
-            return Err(RequestError::Unsupported(format!(
-                "a remote context (--build-context {name}={value})"
-            )));
-        } else if let Some((scheme, _)) = value.split_once("://") {
-            return Err(wrong(format!("unknown kind {scheme:?} (docker-image, oci-layout)")));
-        } else {
-            self.directories.insert(name.to_owned(), value.into());
-            Kind::Local
-        };
-        // A later one of the same name replaces an earlier one of another kind.
-        if kind != Kind::Layout {
-            self.layouts.remove(name);
-        }
-        if kind != Kind::Local {
-            self.directories.remove(name);
-        }
-        self.lower.contexts.insert(name.to_owned(), kind);
-        Ok(())
+        })
     }
 }
 
-fn sources(args: &BuildArgs) -> Result<(ContextSource, DockerfileSource), RequestError> {
-    let dockerfile = match &args.file {
-        None => DockerfileSource::Default,
-        Some(path) if path == Path::new("-") => DockerfileSource::Stdin,
-        Some(path) => DockerfileSource::File(path.clone()),
-    };
-    let context = match args.context.as_str() {
-        "" => return Err(RequestError::NoContext),
-        "-" => ContextSource::Stdin,
-        url if is_remote(url) => {
-            return Err(RequestError::Unsupported(format!("a remote context ({url})")));
-        }
-        path => ContextSource::Directory(path.into()),
-    };
-    if context == ContextSource::Stdin && dockerfile != DockerfileSource::Default {
-        return match dockerfile {
-            DockerfileSource::Stdin => Err(RequestError::TwoStdins),
-            _ => Err(RequestError::Unsupported("-f FILE with a context on standard input".into())),
-        };
+impl BuildRequest {
+    /// Whether some context is a directory of this machine, which may have an ignore file.
+    pub fn has_directories(&self) -> bool {
+        matches!(self.context, ContextSource::Directory(_)) || !self.named.directories.is_empty()
+    }
+}
+
+fn sources(
+    args: &BuildArgs,
+    build_args: &BTreeMap<String, String>,
+) -> Result<(ContextSource, DockerfileSource), RequestError> {
+    let dockerfile = DockerfileSource::parse(args.file.as_deref());
+    let mut context = ContextSource::parse(&args.context)?;
+    if (&context, &dockerfile) == (&ContextSource::Stdin, &DockerfileSource::Stdin) {
+        return Err(ContextError::TwoStdins.into());
+    }
+    if let ContextSource::Git(git) = &mut context {
+        git.keep_git_dir |= switch(build_args, KEEP_GIT_DIR)?;
     }
     Ok((context, dockerfile))
 }
 
-/// Whether docker takes it for a URL.
-fn is_remote(text: &str) -> bool {
-    const PREFIXES: [&str; 6] = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
-    PREFIXES.iter().any(|p| text.starts_with(p)) && !Path::new(text).is_dir()
+/// `--allow`; the host's network for all steps is asked for together with being allowed (buildx).
+fn entitlements(args: &BuildArgs) -> BTreeSet<Entitlement> {
+    let host = (args.network == Network::Host).then_some(Entitlement::NetworkHost);
+    args.allow.iter().copied().chain(host).collect()
 }
 
-/// `PATH[:TAG][@DIGEST]`; a colon belongs to a tag only after the last slash.
-fn layout_source(text: &str) -> Option<LayoutSource> {
-    let (rest, digest) = match text.split_once("@sha256:") {
-        Some((rest, hex)) => (rest, Some(format!("sha256:{hex}"))),
-        None => (text, None),
-    };
-    let (path, tag) = match rest.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') && !tag.is_empty() => (path, Some(tag.to_owned())),
-        _ => (rest, None),
-    };
-    (!path.is_empty()).then(|| LayoutSource { path: path.into(), image: digest.or(tag) })
+/// A build argument that switches something on.
+fn switch(build_args: &BTreeMap<String, String>, name: &'static str) -> Result<bool, RequestError> {
+    match build_args.get(name).map(String::as_str) {
+        None | Some("") => Ok(false),
+        Some(text) => {
+            args::switch::boolean(text).ok_or_else(|| RequestError::Switch(name, text.to_owned()))
+        }
+    }
 }
 
 fn platform(
@@ -303,7 +223,7 @@ fn epoch(build_args: &BTreeMap<String, String>) -> Result<Option<Timestamp>, Req
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{self, Command};
+    use crate::args::Command;
 
     fn request(line: &str, variables: &[(&str, &str)]) -> Result<BuildRequest, RequestError> {
         let line = format!("drydock build {line}");
@@ -322,10 +242,26 @@ mod tests {
         assert_eq!(r.dockerfile, DockerfileSource::File("x/Dockerfile".into()));
         assert_eq!(request("-f - .", &[]).unwrap().dockerfile, DockerfileSource::Stdin);
         assert_eq!(request("-", &[]).unwrap().context, ContextSource::Stdin);
-        assert_eq!(request("-f - -", &[]).unwrap_err(), RequestError::TwoStdins);
-        for url in ["https://a/b.git", "git@h:a/b", "github.com/a/b"] {
-            assert!(matches!(request(url, &[]), Err(RequestError::Unsupported(_))), "{url}");
-        }
+        let error = request("-f - -", &[]).unwrap_err();
+        assert_eq!(error, RequestError::Context(ContextError::TwoStdins));
+        assert!(request("ftp://h/a", &[]).is_err());
+        assert!(request("--build-context x=ftp://h .", &[]).is_err());
+    }
+
+    #[test]
+    fn repositories_and_what_steps_may_do() {
+        let keeps = |line: &str| match request(line, &[]).unwrap().context {
+            ContextSource::Git(git) => git.keep_git_dir,
+            other => panic!("{other:?}"),
+        };
+        assert!(!keeps("https://h/a.git"));
+        assert!(keeps("--build-arg BUILDKIT_CONTEXT_KEEP_GIT_DIR=1 https://h/a.git"));
+        let bad = request("--build-arg BUILDKIT_CONTEXT_KEEP_GIT_DIR=x https://h/a.git", &[]);
+        assert!(matches!(bad, Err(RequestError::Switch(..))));
+        let allowed = |line: &str| request(line, &[]).unwrap().lower.allow;
+        assert!(allowed(".").is_empty());
+        assert_eq!(allowed("--network host ."), [Entitlement::NetworkHost].into());
+        assert_eq!(allowed("--allow device --allow device ."), [Entitlement::Device].into());
     }
 
     #[test]
@@ -343,29 +279,6 @@ mod tests {
         assert_eq!(r.epoch, Some(Timestamp::from_seconds(7)));
         assert_eq!(r.lower.proxy_env.len(), 2);
         assert!(request("--build-arg SOURCE_DATE_EPOCH=x .", &[]).is_err());
-    }
-
-    #[test]
-    fn named_contexts() {
-        let r = request(
-            "--build-context a=dir --build-context b=docker-image://busybox \
-             --build-context c=oci-layout:///x/y:1.0 --build-context a=oci-layout://d \
-             --build-context e=dir .",
-            &[],
-        )
-        .unwrap();
-        assert_eq!(r.lower.contexts.len(), 4);
-        assert_eq!(r.directories.keys().collect::<Vec<_>>(), ["e"]);
-        let layout =
-            |p: &str, i: Option<&str>| LayoutSource { path: p.into(), image: i.map(str::to_owned) };
-        assert_eq!(r.layouts["c"], layout("/x/y", Some("1.0")));
-        assert_eq!(r.layouts["a"], layout("d", None));
-        let digest = format!("d:1@sha256:{}", "0".repeat(64));
-        assert_eq!(layout_source(&digest).unwrap().image.unwrap(), digest[4..]);
-        assert_eq!(layout_source("/a:b/c").unwrap(), layout("/a:b/c", None));
-        for bad in ["x=docker-image://B", "x=ftp://h", "x=oci-layout://", "x=https://h"] {
-            assert!(request(&format!("--build-context {bad} ."), &[]).is_err(), "{bad}");
-        }
     }
 
     #[test]

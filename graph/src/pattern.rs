@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct IgnoreList {
     /// The rules; the last one that matches decides.
     pub rules: Vec<IgnoreRule>,
+    /// What people know the list by, such as `.dockerignore`; may be empty. It decides nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
 }
 
 /// One line of an ignore file.

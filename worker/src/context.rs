@@ -197,7 +197,13 @@ impl SourceTree for ContextTree {
         let there = self.context.stat_entry(path).ok()??;
         let directory = there.kind == FileKind::Directory;
         (self.keep(path, directory) != Keep::Yes).then(|| {
-            format!("the ignore file leaves it out: line {}, pattern {:?}", rule.line, rule.pattern)
+            let file = match self.rules.name.as_str() {
+                "" => "the ignore file",
+                name => name,
+            };
+            let sign = if rule.negated { "!" } else { "" };
+            let (line, pattern) = (rule.line, format!("{sign}{}", rule.pattern));
+            format!("line {line} of {file}, pattern {pattern:?}, excludes it")
         })
     }
 }

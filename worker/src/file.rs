@@ -83,7 +83,7 @@ impl Engine {
         copy: &CopyAction,
         inputs: &[Output],
     ) -> Result<Option<Selection>, WorkerError> {
-        let CopySource::Input { input, paths, .. } = &copy.source else { return Ok(None) };
+        let CopySource::Input { input, paths, context } = &copy.source else { return Ok(None) };
         let source =
             match input {
                 None => None,
@@ -94,7 +94,10 @@ impl Engine {
         let (tree, name): (Arc<dyn SourceTree>, &str) = match source {
             Some(Output::Context(context)) => (context.clone(), "the build context"),
             Some(Output::File(file)) => (file.clone(), "the downloaded file"),
-            other => (self.result_tree(other.and_then(Output::tree))?, "the source image"),
+            other => {
+                let name = if *context { "the build context" } else { "the source image" };
+                (self.result_tree(other.and_then(Output::tree))?, name)
+            }
         };
         let request = Request { paths, exclude: &copy.exclude, parents: copy.parents, tree: name };
         let selected = select(&*tree, &request)?;

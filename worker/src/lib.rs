@@ -18,6 +18,7 @@ pub mod image;
 mod key;
 mod merge;
 mod output;
+mod read;
 mod result;
 pub mod source;
 #[cfg(test)]

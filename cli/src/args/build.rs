@@ -4,12 +4,15 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use frontend::Entitlement;
 use oci::{Platform, Reference};
 
+use super::allow;
 use super::call::{self, Call, CallSpec};
 use super::later::{IgnoredArgs, LaterArgs};
 use super::output::{self, OutputSpec};
 use super::pair::{self, BuildArg, ExtraHost, Label, NamedContext};
+use super::secret::{self, SecretArg};
 
 const IMAGE: &str = "Image";
 const OUTPUT: &str = "Output";
@@ -32,11 +35,15 @@ Exit status: 0 when everything asked for was made, 1 otherwise; 130 after a seco
 #[derive(Args, Clone, Debug)]
 #[command(args_override_self = true, after_help = EXAMPLES, next_line_help = false)]
 pub struct BuildArgs {
-    /// The context: a directory, or - for a Dockerfile on standard input
-    #[arg(value_name = "PATH")]
+    /// The context: a directory, a git repository, the URL of an archive or a Dockerfile, or - for
+    /// either on standard input
+    #[arg(value_name = "PATH | URL | -")]
     pub context: String,
+    /// The paths that --call=ignore is asked about.
+    #[arg(value_name = "PATH", hide = true)]
+    pub paths: Vec<String>,
 
-    /// The Dockerfile [default: Dockerfile in the context; - for standard input]
+    /// The Dockerfile [default: Dockerfile in the context; - for standard input; may be a URL]
     #[arg(short, long, value_name = "FILE", help_heading = IMAGE)]
     pub file: Option<PathBuf>,
     /// A name for the image; may be repeated
@@ -48,7 +55,8 @@ pub struct BuildArgs {
     /// A value for an ARG; without =VALUE that of the environment
     #[arg(long = "build-arg", value_name = "KEY[=VALUE]", value_parser = pair::build_arg, help_heading = IMAGE)]
     pub build_args: Vec<BuildArg>,
-    /// A directory, an OCI layout or an image that the Dockerfile uses by NAME
+    /// What the Dockerfile uses by NAME: a directory, a repository, a URL, docker-image://NAME,
+    /// oci-layout://PATH or target:STAGE
     #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = pair::named_context, help_heading = IMAGE)]
     pub build_contexts: Vec<NamedContext>,
     /// A label for the image
@@ -92,6 +100,12 @@ pub struct BuildArgs {
     /// A line for /etc/hosts of RUN
     #[arg(long = "add-host", value_name = "NAME:ADDRESS", value_parser = pair::extra_host, help_heading = STEPS)]
     pub add_hosts: Vec<ExtraHost>,
+    /// A secret, from a file or a variable: id=ID[,src=FILE|env=VARIABLE]; may be repeated
+    #[arg(long = "secret", value_name = "SECRET", value_parser = secret::parse, help_heading = STEPS)]
+    pub secrets: Vec<SecretArg>,
+    /// Let RUN leave the sandbox where it asks for it: network.host, security.insecure or device
+    #[arg(long = "allow", value_name = "WHAT", value_parser = allow::parse, help_heading = STEPS)]
+    pub allow: Vec<Entitlement>,
     /// Steps that run at the same time [default: the number of cores]
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = STEPS)]
     pub jobs: Option<NonZeroUsize>,

@@ -6,8 +6,6 @@ use clap::Args;
 #[derive(Args, Clone, Debug, Default)]
 pub struct LaterArgs {
     #[arg(long, hide = true)]
-    allow: Vec<String>,
-    #[arg(long, hide = true)]
     annotation: Vec<String>,
     #[arg(long, hide = true)]
     attest: Vec<String>,
@@ -38,8 +36,6 @@ pub struct LaterArgs {
     #[arg(long, hide = true)]
     sbom: Option<String>,
     #[arg(long, hide = true)]
-    secret: Vec<String>,
-    #[arg(long, hide = true)]
     shm_size: Option<String>,
     #[arg(long, hide = true)]
     ssh: Vec<String>,
@@ -55,7 +51,6 @@ impl LaterArgs {
             o.as_deref().is_some_and(|v| super::switch::boolean(v) != Some(false))
         };
         let flags = [
-            ("--allow", !self.allow.is_empty()),
             ("--annotation", !self.annotation.is_empty()),
             ("--attest", !self.attest.is_empty()),
             ("--cache-from", !self.cache_from.is_empty()),
@@ -71,7 +66,6 @@ impl LaterArgs {
             ("--policy", !self.policy.is_empty()),
             ("--provenance", wanted(&self.provenance)),
             ("--sbom", wanted(&self.sbom)),
-            ("--secret", !self.secret.is_empty()),
             ("--shm-size", self.shm_size.is_some()),
             ("--ssh", !self.ssh.is_empty()),
             ("--ulimit", !self.ulimit.is_empty()),

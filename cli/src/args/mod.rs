@@ -1,11 +1,13 @@
 //! The command line.
 
+pub mod allow;
 pub mod build;
 pub mod call;
 pub mod csv;
 pub mod later;
 pub mod output;
 pub mod pair;
+pub mod secret;
 pub mod store;
 pub mod suggest;
 pub mod switch;
@@ -14,12 +16,13 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use build::{BuildArgs, Network, ProgressMode};
 pub use call::{Call, CallFormat, CallSpec};
 pub use output::{LayerCompression, LayerOptions, OutputKind, OutputSpec, Stream};
 pub use pair::{BuildArg, ExtraHost, Label, NamedContext};
+pub use secret::{SecretArg, SecretPlace};
 pub use store::{
     DuArgs, ImagesArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs, PushArgs, RmiArgs, TagArgs,
 };
@@ -124,6 +127,16 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Usage> {
     {
         return Err(Usage { text: format!("ERROR: not supported yet: {flag}\n"), mistake: true });
     }
+    if let Command::Build(build) = &cli.command
+        && let Some(path) = build.paths.first()
+        && build.call().call != Call::Ignore
+    {
+        let message = format!("unexpected argument '{path}' found: there is one context");
+        let mut command = Cli::command();
+        command.build();
+        let build = command.find_subcommand_mut("build").expect("it is a command");
+        return Err(usage(build.error(ErrorKind::UnknownArgument, message)));
+    }
     Ok(cli)
 }
 
@@ -144,7 +157,6 @@ fn usage(mut error: clap::Error) -> Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn run(line: &str) -> Result<Cli, Usage> {
         parse(line.split_whitespace().map(OsString::from))
@@ -202,6 +214,8 @@ mod tests {
         assert_eq!((args.network, args.progress), (Network::None, Some(ProgressMode::Plain)));
         assert_eq!(args.jobs.map(|j| j.get()), Some(3));
         assert_eq!(args.ignored.warnings().len(), 2);
+        let args = build("drydock build --call=ignore --secret id=a --allow device . a b");
+        assert_eq!((args.paths.len(), args.secrets.len(), args.allow.len()), (2, 1, 1));
         let global = run("drydock --root /a build -D . --root /b").unwrap().global;
         assert_eq!((global.root, global.debug), (Some("/b".into()), true));
         assert_eq!(build("drydock build --progress none .").progress, Some(ProgressMode::Quiet));
@@ -213,7 +227,10 @@ mod tests {
         for (line, part) in [
             ("drydock", "Usage"),
             ("drydock build", "PATH"),
-            ("drydock build . ..", "unexpected argument"),
+            ("drydock build . ..", "unexpected argument '..'"),
+            ("drydock build --call=check . ..", "unexpected argument '..'"),
+            ("drydock build --secret src=x .", "no id"),
+            ("drydock build --allow everything .", "network.host, security.insecure, device"),
             ("drydock build -t App .", "invalid value 'App'"),
             ("drydock build -o type=ocl,dest=x .", "did you mean"),
             ("drydock build --no-cahce .", "--no-cache"),
@@ -237,9 +254,7 @@ mod tests {
     #[test]
     fn flags_that_are_not_supported_yet() {
         for flag in [
-            "--secret=id=a",
             "--ssh=default",
-            "--allow=network.host",
             "--cache-from=x",
             "--cache-to=x",
             "--memory=1g",
@@ -269,7 +284,7 @@ mod tests {
         {
             assert!(help.text.contains(name), "{name}");
         }
-        assert!(!run("drydock build -h").unwrap_err().text.contains("--secret"));
+        assert!(!run("drydock build -h").unwrap_err().text.contains("--ssh"));
         for line in ["drydock --version", "drydock -V", "/bin/build --version"] {
             assert!(matches!(run(line).unwrap().command, Command::Version), "{line}");
         }

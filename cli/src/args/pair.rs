@@ -34,7 +34,7 @@ pub struct ExtraHost {
 pub struct NamedContext {
     /// The name, as `FROM` and `COPY --from` use it.
     pub name: String,
-    /// A directory, `oci-layout://…`, `docker-image://…`.
+    /// A directory, a URL, `oci-layout://…`, `docker-image://…`, `target:…`.
     pub value: String,
 }
 

@@ -10,7 +10,7 @@ use graph::VertexIndex;
 use oci::Timestamp;
 use solver::{CancelToken, Event, EventSink, Solution, SolveError, Warning};
 use worker::image::{Assembly, ImageHandle, PullPolicy, Resolver};
-use worker::{BuildInput, ContextInput, Engine, NoSecrets, Output, TreeOutput};
+use worker::{BuildInput, ContextInput, Engine, Output, TreeOutput};
 
 use super::Context;
 use super::call;
@@ -18,6 +18,7 @@ use super::dockerfile::{self, Source};
 use super::export::{self, Targets, Variants};
 use super::failure::Failure;
 use super::images::Images;
+use super::load_context::Loader;
 use super::session;
 use super::task::Task;
 use crate::args::{BuildArgs, Call, OutputSpec, ProgressMode};
@@ -27,7 +28,8 @@ use crate::outputs::OutputFile;
 use crate::outputs::destination;
 use crate::outputs::metadata::ImageResult;
 use crate::progress::{Progress, View};
-use crate::request::{BuildRequest, ContextSource};
+use crate::request::BuildRequest;
+use crate::secrets::SecretStore;
 use crate::signals;
 
 /// What an ordinary user is told.
@@ -51,17 +53,20 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     let terminals = Terminals::of_process();
     let (view, notes) = View::choose(args.progress, args.quiet, environment, terminals);
     dockerfile::check_contexts(&request)?;
+    let secrets = SecretStore::new(&args.secrets, environment)?;
     let iidfile = result_file(request.iidfile.as_deref())?;
     let metadata_file = result_file(request.metadata_file.as_deref())?;
     let targets = Targets::open(&request.outputs, terminals)?;
     let progress = Progress::start(&view)?;
     if view.mode != ProgressMode::Quiet {
-        request.notes.iter().chain(&notes).for_each(|note| progress.note(note));
+        let all = request.notes.iter().chain(secrets.notes()).chain(&notes);
+        all.for_each(|note| progress.note(note));
     }
     let cancel = CancelToken::new();
     let _signals = signals::install(cancel.clone(), |_| {})?;
     let mut build = Build {
         request,
+        secrets,
         iidfile,
         metadata_file,
         progress,
@@ -89,6 +94,7 @@ fn result_file(path: Option<&Path>) -> Result<Option<OutputFile>, Failure> {
 /// A build that is going on.
 struct Build {
     request: BuildRequest,
+    secrets: SecretStore,
     iidfile: Option<OutputFile>,
     metadata_file: Option<OutputFile>,
     progress: Progress,
@@ -101,13 +107,13 @@ impl Build {
     fn run(&mut self, engine: &Arc<Engine>, targets: Targets) -> Result<ImageResult, Failure> {
         let started = Timestamp::now();
         self.tell_notes(engine);
-        let source = self.read()?;
+        let (main, source) = self.read(engine, started)?;
         let parsed = frontend::parse(&source.name, &source.text);
         let policy = if self.request.pull { PullPolicy::Always } else { PullPolicy::IfMissing };
         let resolver = Resolver::new(engine, policy);
         let images = Images {
             resolver: &resolver,
-            layouts: &self.request.layouts,
+            layouts: &self.request.named.layouts,
             events: &self.progress,
             cancel: &self.cancel,
         };
@@ -118,7 +124,7 @@ impl Build {
         self.warn(&parsed, &warnings, lowered.as_ref().ok());
         let lowered = lowered.map_err(|error| self.lower_failure(&parsed, error))?;
         let handles = resolver.images();
-        let solution = self.solve(engine, &lowered, &handles, started)?;
+        let solution = self.solve(engine, &lowered, main, &handles, started)?;
         self.tell_notes(engine);
         let base = lowered.base.as_ref().and_then(|b| handles.get(&b.manifest));
         let plan = &self.request.outputs;
@@ -162,18 +168,22 @@ impl Build {
         variants.collect()
     }
 
-    /// Reads the Dockerfile and the ignore files.
-    fn read(&mut self) -> Result<Source, Failure> {
-        let Self { request, progress, cancel, .. } = self;
-        let name = dockerfile::name_of(request);
-        let title = format!("[internal] load build definition from {name}");
-        let source = in_task(progress, cancel, &title, || dockerfile::read(request, cancel))?;
-        if matches!(request.context, ContextSource::Directory(_)) {
+    /// Brings the main context in, and reads the Dockerfile and the ignore files.
+    fn read(
+        &mut self,
+        engine: &Engine,
+        started: Timestamp,
+    ) -> Result<(ContextInput, Source), Failure> {
+        let Self { request, progress, cancel, secrets, .. } = self;
+        let loader =
+            Loader { engine, request, secrets, progress, cancel, jobs: jobs_of(request), started };
+        let (main, source) = loader.load()?;
+        if request.has_directories() {
             in_task(progress, cancel, "[internal] load .dockerignore", || {
                 dockerfile::read_ignores(request, &source)
             })?;
         }
-        Ok(source)
+        Ok((main, source))
     }
 
     /// Runs the graph.
@@ -181,24 +191,22 @@ impl Build {
         &self,
         engine: &Arc<Engine>,
         lowered: &Lowered,
+        main: ContextInput,
         handles: &HashMap<oci::Digest, Arc<ImageHandle>>,
         started: Timestamp,
     ) -> Result<Solution<Output>, Failure> {
         let directory = |path: &PathBuf| ContextInput::Directory(path.clone());
-        let named = self.request.directories.iter();
+        let named = self.request.named.directories.iter();
         let mut contexts: HashMap<String, ContextInput> =
             named.map(|(k, v)| (k.clone(), directory(v))).collect();
-        if let ContextSource::Directory(dir) = &self.request.context {
-            contexts.insert(MAIN_CONTEXT.to_owned(), directory(dir));
-        }
-        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        contexts.insert(MAIN_CONTEXT.to_owned(), main);
         let input = BuildInput {
             definition: &lowered.definition,
             targets: &targets_of(lowered),
             contexts: &contexts,
-            secrets: &NoSecrets,
+            secrets: &self.secrets,
             images: handles,
-            jobs: self.request.jobs.unwrap_or_else(cores),
+            jobs: jobs_of(&self.request),
             started,
             cancel: &self.cancel,
         };
@@ -312,7 +320,13 @@ impl Build {
     }
 }
 
-fn in_task<T>(
+/// How many steps run at the same time.
+fn jobs_of(request: &BuildRequest) -> NonZeroUsize {
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    request.jobs.unwrap_or_else(cores)
+}
+
+pub(crate) fn in_task<T>(
     progress: &Progress,
     cancel: &CancelToken,
     title: &str,

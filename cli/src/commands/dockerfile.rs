@@ -2,25 +2,22 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use frontend::parse_ignore;
 use graph::pattern::IgnoreList;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use solver::CancelToken;
 
 use super::failure::Failure;
-use crate::request::{BuildRequest, ContextSource, DockerfileSource};
+use super::stdin::Stdin;
+use crate::contexts::{ContextSource, DockerfileSource};
+use crate::request::BuildRequest;
 
 /// The largest Dockerfile or ignore file that is read, in bytes.
-const MAX_FILE: u64 = 64 << 20;
-const DOCKERFILE: &str = "Dockerfile";
+pub(crate) const MAX_FILE: u64 = 64 << 20;
+/// What a Dockerfile is called.
+pub(crate) const DOCKERFILE: &str = "Dockerfile";
 const IGNORE: &str = ".dockerignore";
-
-/// How long a cancelled build waits for standard input at most.
-const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// A Dockerfile.
 pub(crate) struct Source {
@@ -28,8 +25,22 @@ pub(crate) struct Source {
     pub(crate) name: String,
     /// Its text.
     pub(crate) text: String,
-    /// Where it is; none for standard input.
+    /// Where it is on this machine, if it is.
     path: Option<PathBuf>,
+}
+
+impl Source {
+    /// A Dockerfile that was read.
+    ///
+    /// # Errors
+    /// If it is not text.
+    pub(crate) fn new(name: &str, bytes: Vec<u8>) -> Result<Self, Failure> {
+        let text = String::from_utf8(bytes).map_err(|e| {
+            let at = e.utf8_error().valid_up_to();
+            Failure::error(format!("failed to read dockerfile: {name} is not UTF-8: byte {at}"))
+        })?;
+        Ok(Self { name: name.to_owned(), text, path: None })
+    }
 }
 
 /// Makes sure that all directories which `request` names are there.
@@ -40,7 +51,7 @@ pub(crate) fn check_contexts(request: &BuildRequest) -> Result<(), Failure> {
     if let ContextSource::Directory(path) = &request.context {
         check_context("context", path)?;
     }
-    for (name, path) in &request.directories {
+    for (name, path) in &request.named.directories {
         check_context(&format!("context {name:?}"), path)?;
     }
     Ok(())
@@ -66,36 +77,90 @@ pub(crate) fn name_of(request: &BuildRequest) -> String {
     }
 }
 
-/// Reads the Dockerfile that `request` names. Waiting for standard input ends with `cancel`.
+/// Reads a Dockerfile that is on this machine: of a context that is a directory, or standard
+/// input. Waiting for that ends with `cancel`.
 ///
 /// # Errors
-/// If it cannot be read or is not what it should be.
+/// If it is elsewhere, cannot be read or is not what it should be.
 pub(crate) fn read(request: &BuildRequest, cancel: &CancelToken) -> Result<Source, Failure> {
-    let (path, bytes) = match (&request.context, &request.dockerfile) {
-        (ContextSource::Stdin, _) | (_, DockerfileSource::Stdin) => (None, read_stdin(cancel)?),
-        (_, DockerfileSource::File(path)) => {
-            let bytes = read_file(path).map_err(|e| cannot_read(path, &e))?;
-            (Some(path.clone()), bytes)
-        }
-        (ContextSource::Directory(dir), DockerfileSource::Default) => {
-            let (path, bytes) = read_default(dir)?;
-            (Some(path), bytes)
-        }
-    };
-    let name = match &path {
-        Some(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        None => DOCKERFILE.to_owned(),
-    };
-    if path.is_none() && looks_like_archive(&bytes) {
+    match (&request.context, &request.dockerfile) {
+        (_, DockerfileSource::Stdin) => read_stdin(cancel),
+        (ContextSource::Stdin, DockerfileSource::Default) => read_stdin(cancel),
+        (ContextSource::Directory(_), DockerfileSource::File(path)) => read_path(path),
+        (ContextSource::Directory(dir), DockerfileSource::Default) => read_default(dir),
+        _ => Err(Failure::error(
+            "the Dockerfile is not on this machine: that needs a context that is a directory",
+        )),
+    }
+}
+
+/// Reads the Dockerfile on standard input.
+///
+/// # Errors
+/// If it cannot be read, is an archive or no text.
+pub(crate) fn read_stdin(cancel: &CancelToken) -> Result<Source, Failure> {
+    let bytes = read_bounded(Stdin::new(cancel)).map_err(|e| {
+        Failure::error(format!("failed to read dockerfile: read standard input: {e}"))
+    })?;
+    if looks_like_archive(&bytes) {
         return Err(Failure::error(
-            "not supported yet: a tar archive as context on standard input",
+            "failed to read dockerfile: standard input is an archive (give - as the context, \
+             without -f -, to build from it)",
         ));
     }
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        Failure::error(format!("failed to read dockerfile: {name} is not UTF-8: byte {at}"))
-    })?;
-    Ok(Source { name, text, path })
+    Source::new(DOCKERFILE, bytes)
+}
+
+/// Reads the Dockerfile at `path` of this machine; `dockerfile` where `Dockerfile` is missing.
+///
+/// # Errors
+/// If it cannot be read or is no text.
+pub(crate) fn read_path(path: &Path) -> Result<Source, Failure> {
+    let fail = |path: &Path, error: &io::Error| {
+        let path = path.display();
+        Failure::error(format!("failed to read dockerfile: open {path}: {error}"))
+    };
+    let (path, bytes) = match read_file(path) {
+        Ok(bytes) => (path.to_owned(), bytes),
+        Err(error) => {
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            let lower = lower_case(path).filter(|_| missing);
+            // What is told is that the file which was named is missing.
+            match lower.map(|lower| (read_file(&lower), lower)) {
+                Some((Ok(bytes), lower)) => (lower, bytes),
+                Some((Err(e), lower)) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(fail(&lower, &e));
+                }
+                _ => return Err(fail(path, &error)),
+            }
+        }
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(Source { path: Some(path.clone()), ..Source::new(&name, bytes)? })
+}
+
+/// The other name of a file that is called `Dockerfile`.
+pub(crate) fn lower_case(path: &Path) -> Option<PathBuf> {
+    let default = path.file_name() == Some(DOCKERFILE.as_ref());
+    default.then(|| path.with_file_name(DOCKERFILE.to_lowercase()))
+}
+
+/// There is neither `Dockerfile` nor `dockerfile` in a context.
+pub(crate) fn no_dockerfile(context: &str) -> Failure {
+    Failure::error(format!(
+        "failed to read dockerfile: there is no Dockerfile in {context} (-f FILE names another one)"
+    ))
+}
+
+fn read_default(dir: &Path) -> Result<Source, Failure> {
+    let path = dir.join(DOCKERFILE);
+    let missing = |path: &Path| {
+        fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    if missing(&path) && lower_case(&path).is_none_or(|lower| missing(&lower)) {
+        return Err(no_dockerfile(&dir.display().to_string()));
+    }
+    read_path(&path)
 }
 
 /// Reads the ignore files of all contexts into `request`.
@@ -104,70 +169,21 @@ pub(crate) fn read(request: &BuildRequest, cancel: &CancelToken) -> Result<Sourc
 /// If one cannot be read or makes no sense.
 pub(crate) fn read_ignores(request: &mut BuildRequest, source: &Source) -> Result<(), Failure> {
     if let ContextSource::Directory(dir) = &request.context {
-        request.lower.ignore = read_ignore(dir, source.path.as_deref())?;
+        request.lower.ignore = read_ignore(dir, source.path.as_deref())?.list;
     }
-    for (name, dir) in &request.directories {
-        request.lower.context_ignores.insert(name.clone(), read_ignore(dir, None)?);
+    for (name, dir) in &request.named.directories {
+        let ignore = read_ignore(dir, None)?.list;
+        request.lower.context_ignores.insert(name.clone(), ignore);
     }
     Ok(())
-}
-
-fn cannot_read(path: &Path, error: &io::Error) -> Failure {
-    Failure::error(format!("failed to read dockerfile: open {}: {error}", path.display()))
-}
-
-/// `Dockerfile`, or `dockerfile` where that is missing.
-fn read_default(dir: &Path) -> Result<(PathBuf, Vec<u8>), Failure> {
-    let path = dir.join(DOCKERFILE);
-    match read_file(&path) {
-        Ok(bytes) => Ok((path, bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let lower = dir.join(DOCKERFILE.to_lowercase());
-            match read_file(&lower) {
-                Ok(bytes) => Ok((lower, bytes)),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Failure::error(format!(
-                    "failed to read dockerfile: there is no Dockerfile in {} \
-                     (-f FILE names another one)",
-                    dir.display()
-                ))),
-                Err(e) => Err(cannot_read(&lower, &e)),
-            }
-        }
-        Err(error) => Err(cannot_read(&path, &error)),
-    }
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     read_bounded(fs::File::open(path)?)
 }
 
-fn read_stdin(cancel: &CancelToken) -> Result<Vec<u8>, Failure> {
-    read_bounded(Cancellable { input: rustix::stdio::stdin(), cancel })
-        .map_err(|e| Failure::error(format!("failed to read dockerfile: read standard input: {e}")))
-}
-
-/// A file that may have nothing to read for long: somebody's keyboard.
-struct Cancellable<'a> {
-    input: BorrowedFd<'a>,
-    cancel: &'a CancelToken,
-}
-
-impl Read for Cancellable<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if self.cancel.is_cancelled() {
-                return Err(io::Error::other("cancelled"));
-            }
-            match poll(&mut [PollFd::new(&self.input, PollFlags::IN)], Some(&PATIENCE)) {
-                Ok(0) | Err(Errno::INTR) => {}
-                Ok(_) => return Ok(rustix::io::read(self.input, buffer)?),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-fn read_bounded(reader: impl Read) -> io::Result<Vec<u8>> {
+/// All of `reader`, if it is no more than a Dockerfile may have.
+pub(crate) fn read_bounded(reader: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {
@@ -176,12 +192,16 @@ fn read_bounded(reader: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn looks_like_archive(bytes: &[u8]) -> bool {
+/// Whether a file that begins with `bytes` is an archive, or something that is compressed.
+pub(crate) fn looks_like_archive(bytes: &[u8]) -> bool {
     oci::layer::is_tar(bytes) || oci::layer::detect(bytes) != oci::layer::Compression::None
 }
 
 /// `NAME.dockerignore` beside the Dockerfile replaces the context's `.dockerignore`.
-fn read_ignore(dir: &Path, dockerfile: Option<&Path>) -> Result<IgnoreList, Failure> {
+///
+/// # Errors
+/// If it cannot be read or makes no sense.
+pub(crate) fn read_ignore(dir: &Path, dockerfile: Option<&Path>) -> Result<IgnoreFile, Failure> {
     let own = dockerfile.map(|path| {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(IGNORE);
@@ -189,49 +209,32 @@ fn read_ignore(dir: &Path, dockerfile: Option<&Path>) -> Result<IgnoreList, Fail
     });
     for path in own.into_iter().chain([dir.join(IGNORE)]) {
         match read_file(&path) {
-            Ok(bytes) => {
-                let text = String::from_utf8_lossy(&bytes);
-                return parse_ignore(&text)
-                    .map_err(|e| Failure::error(format!("{}: {e}", path.display())));
-            }
+            Ok(bytes) => return IgnoreFile::new(&path, bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 return Err(Failure::error(format!("cannot read {}: {error}", path.display())));
             }
         }
     }
-    Ok(IgnoreList::default())
+    Ok(IgnoreFile::default())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-    use std::os::fd::AsFd;
-    use std::time::{Duration, Instant};
+/// An ignore file; an empty one where there is none.
+#[derive(Default)]
+pub(crate) struct IgnoreFile {
+    /// Its rules, with its name.
+    pub(crate) list: IgnoreList,
+    /// Its lines, as they stand there.
+    pub(crate) lines: Vec<String>,
+}
 
-    #[test]
-    fn waiting_for_input_can_be_cancelled() {
-        let (read, mut write) = io::pipe().unwrap();
-        let cancel = CancelToken::new();
-        let mut input = Cancellable { input: read.as_fd(), cancel: &cancel };
-        write.write_all(b"FROM a").unwrap();
-        let mut buffer = [0; 64];
-        assert_eq!(input.read(&mut buffer).unwrap(), 6);
-        let started = Instant::now();
-        std::thread::scope(|s| {
-            s.spawn(|| {
-                std::thread::sleep(Duration::from_millis(20));
-                cancel.cancel();
-            });
-            assert!(input.read(&mut buffer).is_err());
-        });
-        assert!(started.elapsed() < Duration::from_secs(10));
-        let fresh = CancelToken::new();
-        drop(write);
-        assert_eq!(
-            Cancellable { input: read.as_fd(), cancel: &fresh }.read(&mut buffer).unwrap(),
-            0
-        );
+impl IgnoreFile {
+    fn new(path: &Path, bytes: Vec<u8>) -> Result<Self, Failure> {
+        // A name of another encoding matches nothing, but does not spoil the others.
+        let text = String::from_utf8_lossy(&bytes);
+        let mut list =
+            parse_ignore(&text).map_err(|e| Failure::error(format!("{}: {e}", path.display())))?;
+        list.name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { list, lines: text.lines().map(str::to_owned).collect() })
     }
 }

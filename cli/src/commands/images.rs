@@ -8,7 +8,7 @@ use solver::{CancelToken, EventSink};
 use worker::image::{Location, Resolver};
 
 use super::task::Task;
-use crate::request::LayoutSource;
+use crate::contexts::LayoutSource;
 
 /// Resolves the images of one build.
 pub(crate) struct Images<'a> {

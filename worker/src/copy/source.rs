@@ -77,7 +77,7 @@ pub enum Keep {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// A plain path that is not there.
-    #[error("{path:?}: not found in {tree}{}", .reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default())]
+    #[error("{path:?}{}", missing(.tree, .reason.as_deref()))]
     NotFound {
         /// As the instruction names it.
         path: String,
@@ -122,6 +122,13 @@ pub enum SourceError {
         #[source]
         source: graph::pattern::PatternError,
     },
+}
+
+fn missing(tree: &str, reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) => format!(" is not in {tree}: {reason}"),
+        None => format!(": not found in {tree}"),
+    }
 }
 
 impl SourceError {
