@@ -271,6 +271,11 @@ impl BlobWriter {
         self.hasher.size()
     }
 
+    /// The digest of the bytes that are there.
+    pub fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
+    }
+
     /// The bytes that are there, from the first.
     ///
     /// # Errors

@@ -80,7 +80,7 @@ impl Engine {
             cancel: input.cancel.clone(),
         };
         let solved =
-            solver::solve(input.definition, input.targets, &work, &self.state, events, &options);
+            solver::solve(input.definition, input.targets, &work, &*self.state, events, &options);
         lock(&work.contexts).iter().for_each(|context| self.remember_context(context));
         solved
     }

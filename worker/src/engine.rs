@@ -30,9 +30,9 @@ pub struct EngineConfig {
 
 /// An open state directory with all that a build needs. Shared by all threads of a process.
 pub struct Engine {
-    pub(crate) state: State,
+    pub(crate) state: Arc<State>,
     pub(crate) snapshotter: Arc<Snapshotter>,
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
     pub(crate) cancel: CancelToken,
     executor: OnceLock<Result<Executor, String>>,
     /// Leases of killed processes: their control groups are still there.
@@ -54,9 +54,9 @@ impl Engine {
         let snapshotter = Arc::new(Snapshotter::open(&state.snapshots_dir(), kind)?);
         let dead = sweep(&state, &snapshotter, &mut notes);
         Ok(Self {
-            state,
+            state: Arc::new(state),
             snapshotter,
-            client: Client::new(config.registry),
+            client: Arc::new(Client::new(config.registry)),
             cancel: config.cancel,
             executor: OnceLock::new(),
             dead,

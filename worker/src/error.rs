@@ -137,6 +137,50 @@ pub enum WorkerError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What came from a URL is not what its checksum says.
+    #[error("{url}: digest mismatch: expected {expected}, got {actual}")]
+    Checksum {
+        /// The URL, without what it may hide.
+        url: String,
+        /// The checksum.
+        expected: Digest,
+        /// The digest of what the server has.
+        actual: Digest,
+    },
+    /// A stream, or a file that was one, cannot be read.
+    #[error("cannot read {name}: {source}")]
+    ReadFile {
+        /// What it is called.
+        name: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A stream cannot be kept.
+    #[error("cannot store {name}: {source}")]
+    StoreFile {
+        /// What it is called.
+        name: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is larger than what is read of its kind.
+    #[error("{name} is larger than the {limit} bytes that are allowed: it has {size}")]
+    FileTooLarge {
+        /// What it is called.
+        name: String,
+        /// Its size in bytes.
+        size: u64,
+        /// The bound in bytes.
+        limit: u64,
+    },
+    /// A file that came as a stream was removed from the cache.
+    #[error("{name} is no longer in the cache; run the build again")]
+    FileGone {
+        /// What it is called.
+        name: String,
+    },
     /// A name that no image has.
     #[error("no such image: {0}")]
     NoImage(Reference),

@@ -30,7 +30,7 @@ const CAPABILITY: &[u8] = b"security.capability";
 ///
 /// # Errors
 /// If it cannot be read.
-pub(super) fn detect(file: &mut File) -> io::Result<Option<Compression>> {
+pub(crate) fn detect(file: &mut File) -> io::Result<Option<Compression>> {
     let mut head = [0; HEAD];
     let got = read_up_to(file, &mut head)?;
     let compression = layer::detect(&head[..got]);

@@ -18,6 +18,7 @@ mod target;
 mod target_tests;
 mod tree;
 
+pub(crate) use archive::detect as detect_archive;
 pub use error::CopyError;
 pub use mode::{Chmod, ModeError};
 pub use owner::{Accounts, Ids};

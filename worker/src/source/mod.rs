@@ -3,6 +3,9 @@
 mod file;
 mod git;
 mod http;
+#[cfg(test)]
+mod http_tests;
+mod intake;
 mod secret;
 
 pub use file::FileTree;
