@@ -187,6 +187,14 @@ pub enum WorkerError {
     /// The host cannot run steps.
     #[error("RUN is not possible here: {0}")]
     Unsupported(String),
+    /// A secret that a step or a source needs.
+    #[error("secret {id:?}: {reason}")]
+    Secret {
+        /// Its id.
+        id: String,
+        /// What is wrong; never its value.
+        reason: String,
+    },
     /// A step that wants what steps cannot have yet.
     #[error("not supported yet: RUN {0}")]
     NotYet(&'static str),
