@@ -1,0 +1,298 @@
+//! Where contexts come from: directories, standard input, URLs, and named ones.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tests::base_image::{BaseImage, TarBuilder, gzip};
+use tests::context::Context;
+use tests::drydock::{Drydock, Output, Run};
+use tests::http_server::{HttpServer, Page};
+use tests::{require_programs, require_root};
+
+/// A context that has most of what an archive can have.
+fn files() -> Context {
+    Context::new("FROM scratch\nCOPY . /ctx/\n")
+        .file("a.txt", "a")
+        .file("sub/b.txt", "b")
+        .mode("sub/b.txt", 0o600)
+        .symlink("sub/link", "../a.txt")
+        .file("Other.d", "FROM scratch\nCOPY sub/b.txt /other\n")
+        .file(".dockerignore", "a.txt\n")
+}
+
+/// A tar by GNU tar, compressed by a program of its own.
+fn archive(dir: &Path, compressor: &str) -> Vec<u8> {
+    let mut tar = Command::new("tar");
+    tar.args(["--owner=12", "--group=34", "--mtime=@1000", "-C"]).arg(dir);
+    if compressor != "cat" {
+        tar.arg("-I").arg(compressor);
+    }
+    let output = tar.args(["-cf", "-", "."]).output().unwrap();
+    assert!(output.status.success(), "{compressor}");
+    output.stdout
+}
+
+/// A build of something that is no directory.
+fn build(drydock: &Drydock, context: &str) -> Run {
+    let base = format!("busybox=oci-layout://{}:latest", BaseImage::layout().display());
+    drydock.command("build").args(["--progress=plain", "--build-context", &base, context])
+}
+
+fn told(output: &Output, part: &str) {
+    assert!(output.stderr.contains(part), "{part:?}: {output}");
+}
+
+#[test]
+fn privileged_archives_on_standard_input() {
+    require_root!();
+    require_programs!("tar", "gzip", "bzip2", "xz", "zstd");
+    let drydock = Drydock::new();
+    let context = files();
+    for compressor in ["cat", "gzip", "bzip2", "xz", "zstd"] {
+        let tar = archive(context.path(), compressor);
+        let image = build(&drydock, "-").stdin(tar.clone()).image();
+        // An ignore file in an archive counts for nothing (BuildKit).
+        assert_eq!(image.root.line("ctx/a.txt"), "f 644 12:34 \"a\"", "{compressor}");
+        assert_eq!(image.root.line("ctx/sub/b.txt"), "f 600 12:34 \"b\"");
+        assert_eq!(image.root.line("ctx/sub/link"), "l 12:34 -> ../a.txt");
+        assert!(image.root.has("ctx/.dockerignore"));
+        assert_eq!(image.root.get("ctx/a.txt").unwrap().seconds(), 1000);
+        let (image, output) =
+            build(&drydock, "-").args(["-f", "./Other.d"]).stdin(tar.clone()).image_and_output();
+        assert_eq!(image.text("other"), "b");
+        told(&output, "[internal] load build definition from Other.d");
+        let again = build(&drydock, "-").stdin(tar).ok();
+        assert!(again.executed().is_empty(), "{again}");
+        assert!(again.cached("[internal] extract build context"), "{again}");
+    }
+}
+
+#[test]
+fn privileged_the_dockerfile_in_an_archive() {
+    require_root!();
+    let drydock = Drydock::new();
+    let text = "FROM scratch\nLABEL from=inside\n";
+    for tar in [
+        TarBuilder::new().file("dockerfile", 0o644, text),
+        TarBuilder::new().file("./Dockerfile", 0o644, text),
+        TarBuilder::new().symlink("Dockerfile", "x/real").file("x/real", 0o644, text),
+        // A link does not lead out.
+        TarBuilder::new().symlink("Dockerfile", "/../../real").file("real", 0o644, text),
+    ] {
+        let image = build(&drydock, "-").stdin(gzip(&tar.finish())).image();
+        assert_eq!(image.runtime("Labels")["from"], "inside");
+    }
+    let tar = TarBuilder::new().file("sub/dockerfile", 0o644, text).dir("Dockerfile/", 0o755);
+    let tar = tar.symlink("loop", "loop").finish();
+    let image = build(&drydock, "-").args(["-f", "/sub/Dockerfile"]).stdin(tar.clone()).image();
+    assert_eq!(image.runtime("Labels")["from"], "inside");
+    for (args, part) in [
+        (&[][..], "it is a directory"),
+        (&["-f", "nothing"], "there is no file nothing in the context"),
+        (&["-f", "loop"], "too many levels of symbolic links"),
+    ] {
+        let output = build(&drydock, "-").args(args).stdin(tar.clone()).fails();
+        told(&output, part);
+    }
+    let empty = TarBuilder::new().file("x", 0o644, "x").finish();
+    told(&build(&drydock, "-").stdin(empty).fails(), "there is no Dockerfile in the context");
+    let output = build(&drydock, "-").stdin(gzip(b"FROM scratch\n")).fails();
+    told(&output, "no tar archive");
+    let mut broken =
+        gzip(&TarBuilder::new().file("Dockerfile", 0o644, vec![b'#'; 90_000]).finish());
+    broken.truncate(broken.len() - 20);
+    build(&drydock, "-").stdin(broken).fails();
+}
+
+#[test]
+fn privileged_a_dockerfile_on_standard_input() {
+    require_root!();
+    let drydock = Drydock::new();
+    let image = build(&drydock, "-").stdin("FROM scratch\nCOPY . /x/\nLABEL a=1\n").image();
+    assert_eq!(image.root.paths(), ["x"]);
+    let output = build(&drydock, "-").stdin("FROM scratch\nCOPY a /\n").fails();
+    told(&output, "\"a\": not found in the build context");
+    let output = build(&drydock, "-").args(["-f", "Dockerfile"]).stdin("FROM scratch\n").fails();
+    told(&output, "the context is a Dockerfile itself");
+    let context = Context::empty().file("a", "A");
+    let run = drydock.bare_build(&context).args(["-f", "-"]);
+    assert_eq!(run.stdin("FROM scratch\nCOPY a /b\n").image().text("b"), "A");
+    let output = build(&drydock, "-").args(["-f", "-"]).stdin("FROM scratch\n").fails();
+    told(&output, "cannot both come from standard input");
+    let tar = TarBuilder::new().file("Dockerfile", 0o644, "FROM scratch\n").finish();
+    let output = drydock.bare_build(&context).args(["-f", "-"]).stdin(tar).fails();
+    told(&output, "standard input is an archive");
+}
+
+#[test]
+fn privileged_contexts_behind_urls() {
+    require_root!();
+    require_programs!("tar", "gzip", "xz");
+    let drydock = Drydock::new();
+    let server = HttpServer::start();
+    let context = files();
+    server.put("/c.tar", Page::new(archive(context.path(), "cat")).etag("\"1\""));
+    server.put("/c.txz", Page::new(archive(context.path(), "xz")));
+    server.put("/moved", Page::redirect("/c.tar"));
+    for path in ["/c.tar", "/c.txz", "/moved"] {
+        let (image, output) = build(&drydock, &server.url(path)).image_and_output();
+        assert_eq!(image.root.line("ctx/a.txt"), "f 644 12:34 \"a\"", "{path}");
+        told(&output, "[internal] load remote build context");
+    }
+    let before = server.bodies("/c.tar");
+    let output = build(&drydock, &server.url("/c.tar")).ok();
+    assert_eq!(server.bodies("/c.tar"), before, "{output}");
+    assert!(output.executed().is_empty(), "{output}");
+    let image = build(&drydock, &server.url("/c.tar")).args(["-f", "Other.d"]).image();
+    assert_eq!(image.text("other"), "b");
+    // A file of this machine, and a here-document of a Dockerfile.
+    let local = Context::empty().file("D", "FROM scratch\nCOPY a.txt /local\n");
+    let run = build(&drydock, &server.url("/c.tar")).arg("-f").arg(local.join("D"));
+    assert_eq!(run.image().text("local"), "a");
+    let run = build(&drydock, &server.url("/c.tar")).args(["-f", "-"]);
+    assert_eq!(run.stdin("FROM scratch\nCOPY a.txt /in\n").image().text("in"), "a");
+    // The Dockerfile alone: it is the only file of the context.
+    server.put("/d", Page::new("FROM scratch\nCOPY . /\nLABEL a=1\n"));
+    let image = build(&drydock, &server.url("/d")).image();
+    assert_eq!((image.root.paths(), &image.runtime("Labels")["a"]), (vec!["context"], &"1".into()));
+    let output = build(&drydock, &server.url("/d")).args(["-f", "x"]).fails();
+    told(&output, "the context is a Dockerfile itself");
+    let output = build(&drydock, &server.url("/none")).fails();
+    told(&output, &server.url("/none"));
+    told(&output, "404");
+    told(&build(&drydock, "ftp://h/x").fails(), "unknown kind \"ftp\"");
+    // The Dockerfile of a directory.
+    server.put("/Dockerfile", Page::new("FROM scratch\nCOPY a.txt /x\n"));
+    let context = Context::empty().file("a.txt", "here");
+    let run = drydock.bare_build(&context).arg("-f").arg(server.url("/Dockerfile"));
+    assert_eq!(run.image().text("x"), "here");
+}
+
+#[test]
+fn privileged_dockerfiles_of_directories() {
+    require_root!();
+    let drydock = Drydock::new();
+    let text = "FROM scratch\nCOPY a /a\n";
+    let context = Context::empty().file("a", "A").file("docker/real", text);
+    let context = context.symlink("Dockerfile", "docker/real");
+    assert_eq!(drydock.bare_build(&context).image().text("a"), "A");
+    let run = drydock.bare_build(&context).args(["-f", "docker/real"]);
+    assert_eq!(run.cwd(context.path()).image().text("a"), "A");
+    let context = Context::empty().file("a", "A").file("x/dockerfile", text);
+    let run = drydock.bare_build(&context).args(["-f", "x/Dockerfile"]);
+    assert_eq!(run.cwd(context.path()).image().text("a"), "A");
+    told(&drydock.bare_build(&context).fails(), "there is no Dockerfile in");
+    let run = drydock.bare_build(&context).args(["-f", "x/Dockerfiel"]);
+    told(&run.cwd(context.path()).fails(), "x/Dockerfiel");
+    // It may be left out, and is read all the same.
+    let context = Context::new(text).file("a", "A").file(".dockerignore", "Dockerfile\n.docker*\n");
+    assert_eq!(drydock.bare_build(&context).image().text("a"), "A");
+}
+
+#[test]
+fn privileged_named_contexts() {
+    require_root!();
+    let drydock = Drydock::new();
+    let one = Context::empty().file("f", "one").file("g", "g").file(".dockerignore", "g\n");
+    let two = Context::empty().file("f", "two");
+    let server = HttpServer::start();
+    let tar = TarBuilder::new().dir("d/", 0o755).file("d/f", 0o644, "tar").finish();
+    server.put("/x.tar.gz", Page::new(gzip(&tar)));
+    let is = |name: &str, value: &str| format!("{name}={value}");
+    let (one_dir, two_dir) = (one.path().to_str().unwrap(), two.path().to_str().unwrap());
+    let text = |dockerfile: &str, contexts: &[String], path: &str| {
+        let context = Context::new(dockerfile).file("f", "main");
+        let mut run = drydock.build(&context);
+        for named in contexts {
+            run = run.args(["--build-context", named]);
+        }
+        run.image().text(path)
+    };
+    // In place of a stage, and of an image; the last one of a name counts, whatever it is.
+    let stages = "FROM scratch AS lib\nCOPY f /f\nFROM scratch\nCOPY --from=lib f /f\n";
+    assert_eq!(text(stages, &[], "f"), "main");
+    assert_eq!(text(stages, &[is("lib", one_dir)], "f"), "one");
+    assert_eq!(text(stages, &[is("lib", one_dir), is("LIB", two_dir)], "f"), "two");
+    let twice = [is("lib", "docker-image://no.such.host/x"), is("lib", two_dir)];
+    assert_eq!(text(stages, &twice, "f"), "two");
+    let image = "FROM alpine:latest AS a\nFROM scratch\nCOPY --from=a f /f\n";
+    assert_eq!(text(image, &[is("alpine", one_dir)], "f"), "one");
+    assert_eq!(text("FROM lib\n", &[is("lib", one_dir)], "f"), "one");
+    let tar = [is("lib", &server.url("/x.tar.gz"))];
+    assert_eq!(text("FROM scratch\nCOPY --from=lib d/f /f\n", &tar, "f"), "tar");
+    let stage = "FROM scratch AS real\nCOPY f /s\nFROM scratch\nCOPY --from=other s /f\n";
+    assert_eq!(text(stage, &[is("other", "target:real")], "f"), "main");
+    // Each with the ignore file of its own.
+    let context = Context::new("FROM scratch\nCOPY --from=lib g /\n").file("g", "main");
+    let run = drydock.build(&context).args(["--build-context", &is("lib", one_dir)]);
+    told(&run.fails(), "\"g\" is not in the build context: line 1 of .dockerignore, pattern \"g\"");
+    for (value, part) in [
+        ("ftp://h/x", "unknown kind \"ftp\" (a directory, a git repository"),
+        ("target:", "no stage"),
+        ("target:none", "none"),
+        ("/no/such/place", "\"/no/such/place\" not found"),
+    ] {
+        let context = Context::new(stages).file("f", "main");
+        let run = drydock.build(&context).args(["--build-context", &is("lib", value)]);
+        told(&run.fails(), part);
+    }
+}
+
+#[test]
+fn privileged_secrets_are_used_and_not_kept() {
+    require_root!();
+    const TOKEN: &str = "s3cret-Value-0815";
+    let drydock = Drydock::new();
+    let server = HttpServer::start();
+    let tar = TarBuilder::new().file("Dockerfile", 0o644, "FROM scratch\nCOPY . /\n").finish();
+    server.put("/c.tar", Page::new(tar).only_for(&format!("Bearer {TOKEN}")));
+    server.put("/f", Page::new("added").only_for(&format!("Bearer {TOKEN}")));
+    let url = server.url("/c.tar");
+    let id = format!("HTTP_AUTH_TOKEN_{}", server.address());
+    build(&drydock, &url).fails();
+    let run = build(&drydock, &url).args(["--secret", &format!("id={id},env=TOKEN")]);
+    let output = run.env("TOKEN", TOKEN).args(["--progress=rawjson", "-D"]).ok();
+    assert!(!output.stderr.contains(TOKEN), "{output}");
+    let file = drydock.place("token");
+    std::fs::write(&file, TOKEN).unwrap();
+    let context = Context::new(&format!("FROM scratch\nADD {} /f\n", server.url("/f")));
+    let secret = format!("id={id},src={}", file.display());
+    let output = drydock.bare_build(&context).args(["--secret", &secret, "-t", "x"]).ok();
+    assert!(!output.stderr.contains(TOKEN), "{output}");
+    std::fs::remove_file(file).unwrap();
+    let found = Command::new("grep")
+        .args(["-rlF", TOKEN])
+        .arg(drydock.state())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(found.stdout).unwrap(), "");
+    assert_eq!(found.status.code(), Some(1), "grep looked through everything");
+    for (arg, part) in [
+        ("id=x,src=/no/such/file", "--secret id=x: cannot use \"/no/such/file\""),
+        ("id=no-such-file", "--secret id=no-such-file"),
+        ("src=x", "no id"),
+        ("id=x,sorce=x", "did you mean \"source\""),
+    ] {
+        let output = drydock.bare_build(&context).args(["--secret", arg]).fails();
+        told(&output, part);
+        assert!(output.steps().is_empty(), "{output}");
+    }
+    let context = Context::new("FROM scratch\nLABEL a=1\n");
+    let output = drydock.bare_build(&context).args(["--secret", "id=x,env=NOT_SET"]).ok();
+    told(&output, "NOT_SET is not set");
+}
+
+#[test]
+fn privileged_what_steps_are_allowed() {
+    require_root!();
+    let drydock = Drydock::new();
+    let context = Context::new("FROM busybox\nRUN --network=host echo hello\n");
+    let output = drydock.build(&context).fails();
+    told(&output, "network.host");
+    for args in [&["--allow", "network.host"][..], &["--network=host"]] {
+        drydock.build(&context).args(args).ok();
+    }
+    let output = drydock.build(&context).args(["--allow", "network.hots"]).fails();
+    told(&output, "did you mean \"network.host\"");
+}
