@@ -135,6 +135,7 @@ impl Collector for Snapshots {
         let item = |(id, (parent, kind)): (&String, &(Option<String>, Kind))| Item {
             id: ItemId::Snapshot(id.clone()),
             parent: parent.clone(),
+            uses: None,
             size: 100,
             created: Timestamp::EPOCH,
             last_used: Timestamp::from_seconds(10),

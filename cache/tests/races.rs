@@ -39,6 +39,7 @@ impl Collector for Files {
         let item = |id| Item {
             id: ItemId::Snapshot(id),
             parent: None,
+            uses: None,
             size: 1,
             created: Timestamp::EPOCH,
             last_used: Timestamp::EPOCH,

@@ -295,6 +295,7 @@ app                  latest   {}   2 minutes ago   1.20MB
         let item = Item {
             id: ItemId::Snapshot("abc".to_owned()),
             parent: None,
+            uses: None,
             size: 2_000_000,
             created: Timestamp::EPOCH,
             last_used: Timestamp::EPOCH,

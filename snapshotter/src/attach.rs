@@ -39,7 +39,7 @@ impl Snapshotter {
         for step in settle(staging, &tree)? {
             if let Step::CopyUp { layer, source, to } = &step {
                 let id = chain.get(*layer).copied().ok_or_else(|| no_layer(to))?;
-                copy_up(&Root::at(&self.fs(id))?, source, &root, to)?;
+                copy_up(&Root::at(&self.fs(id)?)?, source, &root, to)?;
             }
             apply::step(&root, self.kind(), &step)?;
             changed.extend(touched(&step));
@@ -68,7 +68,7 @@ impl Snapshotter {
         active.mkdir(MERGED, 0o755)?;
         active.chmod(MERGED, 0o755)?;
         if let Some(parent) = parent {
-            replica::copy_tree(&open_dir(&self.fs(*parent))?, &open_dir(&dir.join(MERGED))?)?;
+            replica::copy_tree(&open_dir(&self.fs(*parent)?)?, &open_dir(&dir.join(MERGED))?)?;
         }
         let merged = Root::at(&dir.join(MERGED))?;
         for (path, name) in &staging.names {
@@ -112,7 +112,10 @@ fn no_layer(path: &TreePath) -> Error {
 }
 
 /// Copies a file of a layer below with its metadata.
-fn copy_up(layer: &Root, source: &TreePath, root: &Root, to: &TreePath) -> Result<()> {
+///
+/// # Errors
+/// If it can't be read, or made.
+pub(crate) fn copy_up(layer: &Root, source: &TreePath, root: &Root, to: &TreePath) -> Result<()> {
     let stat = layer.stat(source.as_path())?;
     let (from, name) = layer.open_parent(source.as_path())?;
     let (dir, new_name) = root.open_parent(to.as_path())?;

@@ -14,6 +14,9 @@ pub enum Error {
     /// There is no such snapshot: never was, or it was removed.
     #[error("snapshot {0} does not exist")]
     NotFound(SnapshotId),
+    /// Only a layer that was made on nothing means the same elsewhere.
+    #[error("cannot put the layer of snapshot {0} onto another one: it was made on a parent")]
+    NotAlone(SnapshotId),
     /// A system call failed.
     #[error(transparent)]
     Path(#[from] PathError),

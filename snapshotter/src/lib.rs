@@ -3,7 +3,9 @@
 //! A snapshot is one layer on disk, its manifest, and the id of its parent; a chain of them is a
 //! root file system. [`Snapshotter::prepare`] gives a writable one, [`Snapshotter::commit`] makes
 //! a snapshot of what changed in it; pulled layers come in through [`Snapshotter::unpack`] (in
-//! parallel) and [`Snapshotter::attach`] (in order). Mounts are handed out as plans
+//! parallel) and [`Snapshotter::attach`] (in order). [`Snapshotter::rebase`] puts a layer that was
+//! made on nothing onto another root file system: both snapshots have that one layer, and the new
+//! one neither `manifest` nor, in an overlay, `fs`. Mounts are handed out as plans
 //! ([`sys::mount::Mount`]); nothing here stays mounted.
 //!
 //! On disk, below the directory given to [`Snapshotter::open`]:
@@ -12,7 +14,7 @@
 //! |---|---|
 //! | `<id>/fs/` | the layer (overlay) or the whole root file system (copy) |
 //! | `<id>/manifest` | its [`oci::layer::LayerManifest`] |
-//! | `<id>/meta` | its parent, sizes, and digest of the diff |
+//! | `<id>/meta` | its parent, sizes, digest of the diff; whose layer it has if not its own |
 //! | `<id>.active/` | being written; renamed to `<id>/` when complete |
 //! | `<id>.trash/` | being deleted |
 //! | `empty/` | what is below nothing |
@@ -35,6 +37,7 @@ mod hash;
 mod id;
 mod meta;
 mod probe;
+mod rebase;
 mod replica;
 mod scan;
 mod settle;

@@ -19,6 +19,10 @@ pub(crate) const MANIFEST: &str = "manifest";
 /// The version of the format of both.
 const VERSION: u32 = 1;
 
+/// The version of a `meta` that names another snapshot's layer: whoever only knows the first
+/// version must not take its directory for a whole layer.
+const LINKED_VERSION: u32 = 2;
+
 /// The most that is read of a `meta` file, in bytes.
 const MAX_META: usize = 4096;
 
@@ -27,21 +31,31 @@ const MAX_META: usize = 4096;
 struct Meta {
     version: u32,
     parent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layer: Option<String>,
     diff: String,
     size: u64,
     entries: u64,
 }
 
-/// Writes both files into `dir`, not synced.
+/// Writes `manifest` into `dir`, not synced.
 ///
 /// # Errors
-/// If they can't be written.
-pub(crate) fn write(dir: &Path, snapshot: &Snapshot, manifest: &LayerManifest) -> Result<()> {
+/// If it can't be written.
+pub(crate) fn write_manifest(dir: &Path, manifest: &LayerManifest) -> Result<()> {
     let path = dir.join(MANIFEST);
-    fs::write(&path, manifest.encode()).context("cannot write", &path)?;
+    Ok(fs::write(&path, manifest.encode()).context("cannot write", &path)?)
+}
+
+/// Writes `meta` into `dir`, not synced.
+///
+/// # Errors
+/// If it can't be written.
+pub(crate) fn write(dir: &Path, snapshot: &Snapshot) -> Result<()> {
     let meta = Meta {
-        version: VERSION,
+        version: if snapshot.layer.is_some() { LINKED_VERSION } else { VERSION },
         parent: snapshot.parent.map(|id| id.to_string()),
+        layer: snapshot.layer.map(|id| id.to_string()),
         diff: hex::encode(snapshot.diff_digest),
         size: snapshot.size,
         entries: snapshot.entries,
@@ -65,14 +79,16 @@ pub(crate) fn read(dir: &Path, id: SnapshotId) -> Result<Snapshot> {
         return Err(corrupt(format!("it is longer than {MAX_META} bytes")));
     }
     let meta: Meta = serde_json::from_slice(&text).map_err(|e| corrupt(e.to_string()))?;
-    if meta.version != VERSION {
-        return Err(corrupt(format!("its version is {}, not {VERSION}", meta.version)));
+    let version = if meta.layer.is_some() { LINKED_VERSION } else { VERSION };
+    if meta.version != version {
+        return Err(corrupt(format!("its version is {}, not {version}", meta.version)));
     }
-    let parent = meta.parent.map(|id| id.parse()).transpose();
-    let parent = parent.map_err(|e: crate::SnapshotIdError| corrupt(e.to_string()))?;
+    let parse = |text: Option<String>| text.map(|id| id.parse::<SnapshotId>()).transpose();
+    let parent = parse(meta.parent).map_err(|e| corrupt(e.to_string()))?;
+    let layer = parse(meta.layer).map_err(|e| corrupt(e.to_string()))?;
     let mut diff_digest = [0; 32];
     hex::decode_to_slice(&meta.diff, &mut diff_digest).map_err(|e| corrupt(e.to_string()))?;
-    Ok(Snapshot { id, parent, diff_digest, size: meta.size, entries: meta.entries })
+    Ok(Snapshot { id, parent, layer, diff_digest, size: meta.size, entries: meta.entries })
 }
 
 /// Reads `manifest` of the snapshot `id` in `dir`.

@@ -46,6 +46,9 @@ pub struct Snapshot {
     pub id: SnapshotId,
     /// What it is a change of; none for the lowest layer.
     pub parent: Option<SnapshotId>,
+    /// The snapshot whose layer it has, see [`Snapshotter::rebase`]; none if the layer is its
+    /// own. Both are needed, that one and the parent.
+    pub layer: Option<SnapshotId>,
     /// [`LayerManifest::diff_digest`] of its layer.
     pub diff_digest: [u8; 32],
     /// The sizes of all files of its layer, in bytes.
@@ -142,8 +145,27 @@ impl Snapshotter {
         self.dir.join(id.to_string())
     }
 
-    pub(crate) fn fs(&self, id: SnapshotId) -> PathBuf {
-        self.path(id).join("fs")
+    /// Where the files of a snapshot are: of its layer, or of a copy all of them.
+    pub(crate) fn fs(&self, id: SnapshotId) -> Result<PathBuf> {
+        let owner = match self.kind {
+            Kind::Overlay => self.layer_of(&id)?,
+            Kind::Copy => id,
+        };
+        Ok(self.path(owner).join("fs"))
+    }
+
+    /// The snapshot that has the layer of `id` in its directory: itself, unless it is a rebased
+    /// one. Equal for all snapshots with one layer.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for `id`; [`Error::Corrupt`].
+    pub fn layer_of(&self, id: &SnapshotId) -> Result<SnapshotId> {
+        let known = self.known().get(id).map(|known| known.snapshot.layer);
+        let layer = match known {
+            Some(layer) => layer,
+            None => self.get(id)?.layer,
+        };
+        Ok(layer.unwrap_or(*id))
     }
 
     /// A writable root file system on top of `parent`.
@@ -196,7 +218,7 @@ impl Snapshotter {
     /// Copies the parent into an active snapshot; returns when that was complete.
     fn fill(&self, active: &Active) -> Result<(i64, u32)> {
         if let Some(parent) = active.parent {
-            let source = open_dir(&self.fs(parent))?;
+            let source = open_dir(&self.fs(parent)?)?;
             replica::copy_tree(&source, &open_dir(&active.dir.join("fs"))?)?;
         }
         let marker = active.dir.join("complete");
@@ -242,17 +264,27 @@ impl Snapshotter {
         let Some(id) = id else { return Ok(bind(self.dir.join(EMPTY), flags)) };
         let snapshot = self.get(id)?;
         if self.kind == Kind::Copy || snapshot.parent.is_none() {
-            return Ok(bind(self.fs(*id), flags));
+            return Ok(bind(self.fs(*id)?, flags));
         }
         let lowers = self.lowers(Some(id))?;
         let overlay = Overlay { lowers, upper: None, user_xattr: false, volatile: false };
         Ok(Mount { target: "/".into(), source: MountSource::Overlay(overlay), flags })
     }
 
-    /// The layers' directories, topmost first.
+    /// The layers' directories, topmost first, each of them once: an overlay that is given a
+    /// directory twice is refused (`ELOOP`). What a layer does not show in its highest place it
+    /// does not show further down either.
     fn lowers(&self, id: Option<&SnapshotId>) -> Result<Vec<PathBuf>> {
         let Some(id) = id else { return Ok(Vec::new()) };
-        Ok(self.chain(id)?.into_iter().rev().map(|id| self.fs(id)).collect())
+        let mut lowers = Vec::new();
+        let mut seen = HashSet::new();
+        for id in self.chain(id)?.into_iter().rev() {
+            let layer = self.layer_of(&id)?;
+            if seen.insert(layer) {
+                lowers.push(self.fs(layer)?);
+            }
+        }
+        Ok(lowers)
     }
 
     /// Writes the describing files into the complete directory `dir` and gives it its name.
@@ -266,18 +298,30 @@ impl Snapshotter {
         let snapshot = Snapshot {
             id,
             parent,
+            layer: None,
             diff_digest: manifest.diff_digest(),
             size: manifest.total_size(),
             entries: manifest.len() as u64,
         };
-        meta::write(dir, &snapshot, &manifest)?;
+        meta::write_manifest(dir, &manifest)?;
         let active = Root::at(dir)?;
         active.remove_all("work")?;
         active.remove_all("complete")?;
-        let path = self.path(id);
+        self.name(snapshot, dir, Arc::new(manifest))
+    }
+
+    /// Gives the directory `dir` of a snapshot, complete but for its `meta`, its name.
+    pub(crate) fn name(
+        &self,
+        snapshot: Snapshot,
+        dir: &Path,
+        manifest: Arc<LayerManifest>,
+    ) -> Result<Snapshot> {
+        meta::write(dir, &snapshot)?;
+        let path = self.path(snapshot.id);
         rustix::fs::rename(dir, &path).context("cannot rename to", &path)?;
-        let manifest = Some(Arc::new(manifest));
-        self.known().insert(id, Known { snapshot: snapshot.clone(), manifest });
+        let known = Known { snapshot: snapshot.clone(), manifest: Some(manifest) };
+        self.known().insert(snapshot.id, known);
         Ok(snapshot)
     }
 
@@ -313,7 +357,12 @@ impl Snapshotter {
             return Ok(manifest);
         }
         let snapshot = self.get(id)?;
-        let manifest = Arc::new(meta::read_manifest(&self.path(*id), *id)?);
+        let owner = snapshot.layer.unwrap_or(*id);
+        let shared = self.known().get(&owner).and_then(|known| known.manifest.clone());
+        let manifest = match shared {
+            Some(manifest) => manifest,
+            None => Arc::new(meta::read_manifest(&self.path(owner), owner)?),
+        };
         self.known().insert(*id, Known { snapshot, manifest: Some(manifest.clone()) });
         Ok(manifest)
     }
@@ -331,24 +380,38 @@ impl Snapshotter {
     /// The snapshots that `id` consists of, the lowest first, itself last.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the first one that is missing; [`Error::Corrupt`].
+    /// [`Error::NotFound`] for the first one that is missing, or whose layer is;
+    /// [`Error::Corrupt`].
     pub fn chain(&self, id: &SnapshotId) -> Result<Vec<SnapshotId>> {
         let mut chain = vec![*id];
-        let mut parent = self.get(id)?.parent;
+        let leaf = self.get(id)?;
+        let mut parent = leaf.parent;
+        self.find_layer(leaf.layer)?;
         while let Some(next) = parent {
             if chain.len() >= MAX_CHAIN {
                 let path = self.path(*id).join(meta::META);
                 return Err(Error::Corrupt { path, reason: "its parents make a circle".into() });
             }
             chain.push(next);
-            let known = self.known().get(&next).map(|known| known.snapshot.parent);
-            parent = match known {
-                Some(parent) => parent,
-                None => self.get(&next)?.parent,
+            let known = self.known().get(&next).map(|known| known.snapshot.clone());
+            let snapshot = match known {
+                Some(snapshot) => snapshot,
+                None => self.get(&next)?,
             };
+            self.find_layer(snapshot.layer)?;
+            parent = snapshot.parent;
         }
         chain.reverse();
         Ok(chain)
+    }
+
+    /// That the snapshot is there whose layer another one has.
+    fn find_layer(&self, layer: Option<SnapshotId>) -> Result<()> {
+        let Some(layer) = layer else { return Ok(()) };
+        if !self.known().contains_key(&layer) {
+            self.get(&layer)?;
+        }
+        Ok(())
     }
 
     /// Opens a regular file that the snapshot's own layer has, a hard link included.
@@ -356,7 +419,7 @@ impl Snapshotter {
     /// # Errors
     /// [`Error::NotFound`] for the snapshot; a missing file, or what is not one.
     pub fn open_file(&self, id: &SnapshotId, path: &TreePath) -> Result<File> {
-        let root = match Root::at(&self.fs(*id)) {
+        let root = match Root::at(&self.fs(*id)?) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(Error::NotFound(*id));
             }
@@ -365,8 +428,8 @@ impl Snapshotter {
         Ok(root.open_file(path.as_path())?)
     }
 
-    /// Removes a snapshot. That none is built on it, and nobody uses it, is for the caller to
-    /// know.
+    /// Removes a snapshot. That none is built on it or has its layer, and nobody uses it, is for
+    /// the caller to know.
     ///
     /// # Errors
     /// [`Error::NotFound`]; what can't be deleted stays as garbage.

@@ -137,10 +137,23 @@ pub(crate) fn step_content(
     key.content_id()
 }
 
+/// The identity of a layer on top of another root file system than that it was made on. Not the one
+/// that a step has which makes the same files there: the makings of one identity differ in times,
+/// and a linked layer, with all that is made on it, must be the same layer on every base.
+pub(crate) fn linked_content(
+    base: &ContentId,
+    diff_digest: &[u8; 32],
+    rewrite: Rewrite,
+) -> ContentId {
+    let mut key = KeyBuilder::new("content/linked");
+    key.part(base.as_bytes()).part(diff_digest).part(rewrite.word().as_bytes());
+    key.content_id()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use graph::{ExecMount, MountKind, NetworkMode, SecurityMode};
+    use graph::{NetworkMode, SecurityMode};
     use oci::Platform;
 
     fn exec() -> ExecOp {

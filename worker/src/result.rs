@@ -87,7 +87,18 @@ impl Engine {
         id: &SnapshotId,
         rewrite: Rewrite,
     ) -> Result<Made, WorkerError> {
-        let own = Payload { snapshot: Some(id.to_string()), created: Timestamp::now(), rewrite };
+        self.agree_at(content, id, rewrite, Timestamp::now())
+    }
+
+    /// As [`Self::agree`], of a layer that was made at `created`.
+    pub(crate) fn agree_at(
+        &self,
+        content: ContentId,
+        id: &SnapshotId,
+        rewrite: Rewrite,
+        created: Timestamp,
+    ) -> Result<Made, WorkerError> {
+        let own = Payload { snapshot: Some(id.to_string()), created, rewrite };
         let text = own.encode();
         let mine = self
             .load_payload(content, &text)

@@ -65,6 +65,7 @@ impl Snapshots<'_> {
         let pulled = engine.state.get_fact(PULLED_FACT, text.as_bytes()).is_some();
         Ok(Item {
             parent: snapshot.parent.as_ref().map(ToString::to_string),
+            uses: snapshot.layer.as_ref().map(ToString::to_string),
             size: engine.snapshotter.disk_usage(id)?,
             created,
             last_used: engine.state.last_used().get(&text).unwrap_or(created),

@@ -26,7 +26,7 @@ pub trait Collector {
     fn snapshots(&mut self) -> Result<Vec<Item>, Cause>;
 
     /// Takes one snapshot out of use, by one rename into the trash ([`State::discard`]): it is
-    /// called while nobody can take a lease. Its children went before.
+    /// called while nobody can take a lease. What needs it went before.
     ///
     /// # Errors
     /// If it cannot be renamed; the collection ends there.
@@ -87,12 +87,17 @@ impl State {
             let pins = Pins { images: self.named(&[])?, leases };
             let mut failure = None;
             for item in plan::plan(&items, &pins, request).victims {
-                if let Err(e) = self.remove_item(&item, collector) {
-                    failure = Some(e);
-                    break;
+                match self.remove_item(&item, collector) {
+                    Ok(true) => {
+                        report.freed += item.size;
+                        report.removed.push(item);
+                    }
+                    Ok(false) => {}
+                    Err(e) => {
+                        failure = Some(e);
+                        break;
+                    }
                 }
-                report.freed += item.size;
-                report.removed.push(item);
             }
             failure
         };
@@ -119,14 +124,20 @@ impl State {
         fold::sweep(self.store(), &|payload| collector.is_usable(payload))
     }
 
-    fn remove_item(&self, item: &Item, collector: &mut dyn Collector) -> Result<(), CacheError> {
+    /// Takes one item out of use; false if somebody began to use it.
+    fn remove_item(
+        &self,
+        item: &Item,
+        collector: &mut dyn Collector,
+    ) -> Result<bool, CacheError> {
         match &item.id {
-            ItemId::Blob(digest) => self.blobs().remove(digest),
+            ItemId::Blob(digest) => self.blobs().remove(digest).map(|()| true),
+            ItemId::Repository(id) => self.repositories().remove(id),
             ItemId::Snapshot(id) => {
                 let operation = || format!("remove snapshot {id}");
                 collector.remove(id).map_err(|source| failed(operation(), source))?;
                 self.last_used().forget(id);
-                Ok(())
+                Ok(true)
             }
         }
     }
@@ -139,11 +150,24 @@ impl State {
             items.push(Item {
                 id: ItemId::Blob(blob.digest),
                 parent: None,
+                uses: None,
                 size: blob.size,
                 created: stored,
                 last_used: stored,
                 kind: Kind::Blob,
                 description: "blob".to_owned(),
+            });
+        }
+        for repository in self.repositories().list()? {
+            items.push(Item {
+                id: ItemId::Repository(repository.id),
+                parent: None,
+                uses: None,
+                size: repository.size,
+                created: Timestamp::from(repository.created),
+                last_used: Timestamp::from(repository.last_used),
+                kind: Kind::Git,
+                description: format!("git repository {}", repository.name),
             });
         }
         Ok(items)
@@ -191,6 +215,12 @@ impl State {
                 }
                 Holding::Blob => pins.extend(id.parse().map(ItemId::Blob)),
                 Holding::Cgroup => {}
+            }
+        }
+        // Of these, the locks are the leases.
+        for repository in self.repositories().list()? {
+            if self.repositories().in_use(&repository.id) {
+                pins.insert(ItemId::Repository(repository.id));
             }
         }
         Ok(pins)

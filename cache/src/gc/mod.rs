@@ -26,7 +26,7 @@ pub enum Kind {
     Image,
     /// A build context, or part of one.
     Local,
-    /// A checkout of a git repository.
+    /// What was fetched of a git repository.
     Git,
     /// The directory of a cache mount.
     CacheMount,
@@ -55,12 +55,14 @@ pub enum ItemId {
     Snapshot(String),
     /// A blob.
     Blob(Digest),
+    /// What was fetched of a git repository.
+    Repository(String),
 }
 
 impl std::fmt::Display for ItemId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Snapshot(id) => f.write_str(id),
+            Self::Snapshot(id) | Self::Repository(id) => f.write_str(id),
             Self::Blob(digest) => digest.fmt(f),
         }
     }
@@ -73,7 +75,9 @@ pub struct Item {
     pub id: ItemId,
     /// The snapshot that it is made on; it stays as long as this item does.
     pub parent: Option<String>,
-    /// In bytes, without its parent.
+    /// Another snapshot that it needs: the one whose layer it has (`COPY --link`).
+    pub uses: Option<String>,
+    /// In bytes, without what it needs.
     pub size: u64,
     /// When it was made.
     pub created: Timestamp,
@@ -83,6 +87,13 @@ pub struct Item {
     pub kind: Kind,
     /// For people.
     pub description: String,
+}
+
+impl Item {
+    /// The snapshots that stay as long as this item does.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = &str> {
+        [&self.parent, &self.uses].into_iter().filter_map(|id| id.as_deref())
+    }
 }
 
 /// What must stay, and for whom.

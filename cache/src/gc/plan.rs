@@ -24,7 +24,8 @@ pub struct Request {
 /// What goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The items that go: a child always before its parent, else the least recently used first.
+    /// The items that go: what needs another always before that, else the least recently used
+    /// first.
     pub victims: Vec<Item>,
     /// Their size together, in bytes.
     pub freed: u64,
@@ -34,22 +35,23 @@ pub struct Plan {
 
 /// Decides what goes.
 ///
-/// What an image or a lease names stays, with all its parents. Of the rest, only items without
-/// children can go, so each one that goes may make its parent the next.
+/// What an image or a lease names stays, with all that it needs. Of the rest, only what nothing
+/// needs can go, so each one that goes may make its parent the next.
 pub fn plan(items: &[Item], pins: &Pins, request: &Request) -> Plan {
     let total: u64 = items.iter().map(|i| i.size).sum();
     let pinned = pinned(items, pins);
     let by_id: HashMap<&str, usize> = items.iter().enumerate().filter_map(snapshot_id).collect();
-    let mut children = vec![0usize; items.len()];
-    for item in items {
-        if let Some(&parent) = item.parent.as_deref().and_then(|p| by_id.get(p)) {
-            children[parent] += 1;
-        }
+    let needs = |item: &Item| -> Vec<usize> {
+        item.needs().filter_map(|id| by_id.get(id).copied()).collect()
+    };
+    let mut needed_by = vec![0usize; items.len()];
+    for at in items.iter().flat_map(needs) {
+        needed_by[at] += 1;
     }
     let may_go = |at: usize| !pinned.contains(&items[at].id) && wanted(&items[at], request);
     let entry = |at: usize| Reverse((items[at].last_used, items[at].id.clone(), at));
     let mut leaves: BinaryHeap<_> =
-        (0..items.len()).filter(|&at| children[at] == 0 && may_go(at)).map(entry).collect();
+        (0..items.len()).filter(|&at| needed_by[at] == 0 && may_go(at)).map(entry).collect();
     let mut plan = Plan { kept: total, ..Plan::default() };
     while let Some(Reverse((_, _, at))) = leaves.pop() {
         if request.keep_bytes.is_some_and(|keep| plan.kept <= keep) {
@@ -59,35 +61,36 @@ pub fn plan(items: &[Item], pins: &Pins, request: &Request) -> Plan {
         plan.freed += item.size;
         plan.kept -= item.size;
         plan.victims.push(item.clone());
-        if let Some(&parent) = item.parent.as_deref().and_then(|p| by_id.get(p)) {
-            children[parent] -= 1;
-            if children[parent] == 0 && may_go(parent) {
-                leaves.push(entry(parent));
+        for at in needs(item) {
+            needed_by[at] -= 1;
+            if needed_by[at] == 0 && may_go(at) {
+                leaves.push(entry(at));
             }
         }
     }
     plan
 }
 
-/// What stays: everything that is named, and its parents.
+/// What stays: everything that is named, and all that it needs.
 pub(super) fn pinned(items: &[Item], pins: &Pins) -> BTreeSet<ItemId> {
-    let mut all = with_parents(items, &pins.images);
-    all.extend(with_parents(items, &pins.leases));
+    let mut all = with_needs(items, &pins.images);
+    all.extend(with_needs(items, &pins.leases));
     all
 }
 
-/// `ids` and the parents of those that are snapshots.
-pub(super) fn with_parents(items: &[Item], ids: &BTreeSet<ItemId>) -> BTreeSet<ItemId> {
-    let parents: HashMap<&ItemId, &str> =
-        items.iter().filter_map(|i| Some((&i.id, i.parent.as_deref()?))).collect();
+/// `ids` and all that those of them need that are snapshots.
+pub(super) fn with_needs(items: &[Item], ids: &BTreeSet<ItemId>) -> BTreeSet<ItemId> {
+    let by_id: HashMap<&ItemId, &Item> = items.iter().map(|item| (&item.id, item)).collect();
     let mut all = BTreeSet::new();
-    for id in ids {
-        let mut next = Some(id.clone());
+    let mut pending: Vec<ItemId> = ids.iter().cloned().collect();
+    while let Some(id) = pending.pop() {
         // Stops at what is known already, so a damaged chain that is a circle ends too.
-        while let Some(id) = next.filter(|id| !all.contains(id)) {
-            next = parents.get(&id).map(|p| ItemId::Snapshot((*p).to_owned()));
-            all.insert(id);
+        if all.contains(&id) {
+            continue;
         }
+        let needs = by_id.get(&id).into_iter().flat_map(|item| item.needs());
+        pending.extend(needs.map(|id| ItemId::Snapshot(id.to_owned())));
+        all.insert(id);
     }
     all
 }
@@ -101,7 +104,7 @@ fn wanted(item: &Item, request: &Request) -> bool {
 fn snapshot_id((at, item): (usize, &Item)) -> Option<(&str, usize)> {
     match &item.id {
         ItemId::Snapshot(id) => Some((id, at)),
-        ItemId::Blob(_) => None,
+        ItemId::Blob(_) | ItemId::Repository(_) => None,
     }
 }
 
@@ -114,6 +117,7 @@ mod tests {
         Item {
             id: ItemId::Snapshot(id.to_owned()),
             parent: parent.map(str::to_owned),
+            uses: None,
             size,
             created: Timestamp::EPOCH,
             last_used: Timestamp::from_seconds(used),
@@ -173,6 +177,29 @@ mod tests {
         assert_eq!(ids(&plan(&items, &Pins::default(), &all)), ["base"]);
     }
 
+    fn linked(id: &str, parent: &str, uses: &str, used: i64) -> Item {
+        Item { uses: Some(uses.to_owned()), ..item(id, Some(parent), 1, used) }
+    }
+
+    #[test]
+    fn a_layer_stays_as_long_as_something_uses_it() {
+        let items = [
+            item("base", None, 100, 1),
+            item("layer", None, 50, 0),
+            linked("a", "base", "layer", 5),
+            linked("b", "a", "layer", 6),
+            item("run", Some("b"), 1, 7),
+        ];
+        let all = plan(&items, &Pins::default(), &Request::default());
+        assert_eq!(ids(&all), ["run", "b", "a", "layer", "base"]);
+        let pins = Pins { images: named(&["a"]), ..Pins::default() };
+        assert_eq!(ids(&plan(&items, &pins, &Request::default())), ["run", "b"]);
+        let old = Request { unused_since: Some(Timestamp::from_seconds(6)), ..Request::default() };
+        assert!(plan(&items, &Pins::default(), &old).victims.is_empty());
+        let some = Request { keep_bytes: Some(100), ..Request::default() };
+        assert_eq!(ids(&plan(&items, &Pins::default(), &some)), ["run", "b", "a", "layer"]);
+    }
+
     #[test]
     fn a_circle_ends() {
         let items = [item("a", Some("b"), 1, 1), item("b", Some("a"), 1, 1)];
@@ -182,18 +209,23 @@ mod tests {
     }
 
     proptest! {
-        /// Of any forest with any pins: nothing pinned goes, no parent of what stays goes, and
-        /// children go first.
+        /// Of any forest with any pins, some of it with layers of others: nothing pinned goes,
+        /// nothing that what stays needs goes, and what needs something goes before it.
         #[test]
         fn never_breaks_a_chain(
-            parents in proptest::collection::vec(proptest::option::of(0usize..20), 1..20),
+            needs in proptest::collection::vec(
+                (proptest::option::of(0usize..20), proptest::option::of(0usize..20)),
+                1..20,
+            ),
             pins in proptest::collection::btree_set(0usize..20, 0..4),
             keep in proptest::option::of(0u64..40),
         ) {
             let name = |n: usize| format!("s{n}");
-            let items: Vec<Item> = parents.iter().enumerate().map(|(n, parent)| {
-                let parent = parent.filter(|p| *p < n).map(name);
-                item(&name(n), parent.as_deref(), n as u64, (n as i64 * 7) % 5)
+            let items: Vec<Item> = needs.iter().enumerate().map(|(n, (parent, uses))| {
+                let earlier = |id: Option<usize>| id.filter(|id| *id < n).map(name);
+                let parent = earlier(*parent);
+                let item = item(&name(n), parent.as_deref(), n as u64, (n as i64 * 7) % 5);
+                Item { uses: earlier(*uses), ..item }
             }).collect();
             let leases: BTreeSet<ItemId> = pins.iter().map(|n| ItemId::Snapshot(name(*n))).collect();
             let pins = Pins { leases, ..Pins::default() };
@@ -203,13 +235,18 @@ mod tests {
             for pin in pinned(&items, &pins) {
                 prop_assert!(!order.contains(&&pin));
             }
-            for child in &items {
-                let Some(parent) = child.parent.clone().map(ItemId::Snapshot) else { continue };
-                if let Some(at) = order.iter().position(|id| **id == parent) {
-                    let child = order.iter().position(|id| **id == child.id);
-                    prop_assert!(child.is_some_and(|c| c < at));
+            for item in &items {
+                for needed in item.needs().map(|id| ItemId::Snapshot(id.to_owned())) {
+                    if let Some(at) = order.iter().position(|id| **id == needed) {
+                        let item = order.iter().position(|id| **id == item.id);
+                        prop_assert!(item.is_some_and(|i| i < at));
+                    }
                 }
             }
+            // All of it, unless it is to stop earlier.
+            let stays = |item: &Item| pinned(&items, &pins).contains(&item.id);
+            let gone = |item: &Item| order.contains(&&item.id);
+            prop_assert!(keep.is_some() || items.iter().all(|item| gone(item) != stays(item)));
         }
     }
 }

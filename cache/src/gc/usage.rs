@@ -1,6 +1,6 @@
 //! What takes how much space (`du`). Pure.
 
-use super::plan::with_parents;
+use super::plan::with_needs;
 use super::{Item, Pins};
 
 /// One line of usage.
@@ -40,8 +40,8 @@ pub struct Usage {
 
 /// Sums up `items`.
 pub fn usage(items: &[Item], pins: &Pins) -> Usage {
-    let by_images = with_parents(items, &pins.images);
-    let by_leases = with_parents(items, &pins.leases);
+    let by_images = with_needs(items, &pins.images);
+    let by_leases = with_needs(items, &pins.leases);
     let mut usage = Usage::default();
     for item in items {
         let (in_use, shared) = (by_leases.contains(&item.id), by_images.contains(&item.id));
@@ -67,6 +67,7 @@ mod tests {
         let item = |id: &str, parent: Option<&str>, size, used| Item {
             id: ItemId::Snapshot(id.into()),
             parent: parent.map(str::to_owned),
+            uses: None,
             size,
             created: Timestamp::EPOCH,
             last_used: Timestamp::from_seconds(used),

@@ -7,3 +7,4 @@ mod harness;
 mod layers;
 mod life;
 mod random;
+mod rebase;

@@ -145,6 +145,46 @@ fn privileged_random_changes_make_equal_layers() {
     result.unwrap();
 }
 
+/// Makes `changes` on nothing, and puts them onto what `below` makes, and again onto what
+/// `between` makes on that; then `after`. What is mounted is looked at after each.
+fn run_linked(bench: &Bench, parts: &[Vec<Change>; 4]) -> Vec<Vec<String>> {
+    let step = |top: Option<&Snapshot>, changes: &[Change]| {
+        std::thread::sleep(TICK);
+        bench.step_with(top, |root, _| {
+            changes.iter().for_each(|change| {
+                apply(root, change);
+            });
+        })
+    };
+    let [below, changes, between, after] = parts;
+    let layer = step(None, changes);
+    let one = bench.link(&layer, &step(None, below));
+    let two = step(Some(&one), between);
+    let three = bench.link(&layer, &two);
+    let four = step(Some(&three), after);
+    let seen = [&one, &three, &four].map(|top| bench.seen(top));
+    [bench.lines(&layer), bench.lines(&two), bench.lines(&four)].into_iter().chain(seen).collect()
+}
+
+#[test]
+fn privileged_random_layers_on_random_bases() {
+    let benches = benches();
+    let [overlay, copy] = &benches[..] else { return };
+    let changes = || prop::collection::vec(change(), 1..10);
+    let parts = [changes(), changes(), changes(), changes()];
+    let mut runner = TestRunner::new(Config {
+        cases: CASES,
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        ..Config::default()
+    });
+    let result = runner.run(&parts, |parts| {
+        prop_assert_eq!(run_linked(overlay, &parts), run_linked(copy, &parts));
+        Ok(())
+    });
+    result.unwrap();
+}
+
 #[test]
 fn times_are_not_compared() {
     // What the comparison of this file rests on.

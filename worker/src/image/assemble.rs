@@ -121,8 +121,9 @@ impl Engine {
             .par_iter()
             .zip(assembly.steps)
             .map(|(id, step)| {
+                // The layer's own, so that it is made into a tar once for all bases it is on.
                 let making = Making {
-                    snapshot: id.to_string(),
+                    snapshot: self.snapshotter.layer_of(id)?.to_string(),
                     rewrite: step.rewrite,
                     epoch: assembly.epoch.filter(|_| assembly.rewrite),
                 };
