@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use crate::durable;
 use crate::error::{At, CacheError};
 use crate::lock::{self, Mode};
+use crate::space;
 use crate::trash::Trash;
 
 /// The file with the name.
@@ -58,6 +59,9 @@ impl CacheMount {
     }
 }
 
+/// Fills a new cache mount.
+type Fill<'a> = dyn Fn(&Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+
 /// How a cache mount is wanted.
 pub struct Wanted<'a> {
     /// Its name.
@@ -67,7 +71,7 @@ pub struct Wanted<'a> {
     /// Whether what it holds is thrown away first.
     pub fresh: bool,
     /// Fills a new one, which is an empty directory.
-    pub fill: &'a dyn Fn(&Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+    pub fill: &'a Fill<'a>,
     /// Looked at while waiting; true gives up.
     pub cancelled: &'a dyn Fn() -> bool,
 }
@@ -81,6 +85,8 @@ pub struct StoredMount {
     pub name: String,
     /// The directory.
     pub path: PathBuf,
+    /// What it takes on the disk, in bytes.
+    pub size: u64,
     /// When it was made.
     pub created: SystemTime,
     /// When it was last used.
@@ -132,36 +138,48 @@ impl CacheMounts {
     /// # Errors
     /// If they cannot be listed.
     pub fn list(&self) -> Result<Vec<StoredMount>, CacheError> {
+        let stored = |id: String| {
+            let path = self.dir.join(&id);
+            let name = fs::read(path.with_file_name(NAME)).unwrap_or_default();
+            let used = fs::metadata(self.lock_of(&id)).and_then(|m| m.modified());
+            let used = used.unwrap_or(SystemTime::UNIX_EPOCH);
+            let created = fs::metadata(&path).and_then(|m| m.created());
+            StoredMount {
+                name: String::from_utf8_lossy(&name).into_owned(),
+                size: space::disk_usage(&path),
+                created: created.unwrap_or(used),
+                last_used: used,
+                path,
+                id,
+            }
+        };
+        Ok(self.ids()?.into_iter().map(stored).collect())
+    }
+
+    /// What [`Self::list`] lists, by their ids alone: nothing in them is looked at.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub fn ids(&self) -> Result<Vec<String>, CacheError> {
         let mut found = Vec::new();
         for home in fs::read_dir(&self.dir).at("list", &self.dir)?.flatten() {
-            let path = home.path();
-            let name = fs::read(path.join(NAME)).unwrap_or_default();
-            let name = String::from_utf8_lossy(&name).into_owned();
-            let Ok(entries) = fs::read_dir(&path) else { continue };
-            for entry in entries.flatten() {
-                let number = entry.file_name().to_string_lossy().into_owned();
-                if number.parse::<usize>().is_err() {
-                    continue;
-                }
-                let times = fs::metadata(path.join(format!("{number}{LOCK}")));
-                let used = times.and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-                let created = entry.metadata().and_then(|m| m.created()).unwrap_or(used);
-                found.push(StoredMount {
-                    id: format!("{}/{number}", home.file_name().to_string_lossy()),
-                    name: name.clone(),
-                    path: entry.path(),
-                    created,
-                    last_used: used,
-                });
-            }
+            let Ok(entries) = fs::read_dir(home.path()) else { continue };
+            let home = home.file_name().to_string_lossy().into_owned();
+            let numbers = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+            let copies = numbers.filter(|n| n.parse::<usize>().is_ok());
+            found.extend(copies.map(|n| format!("{home}/{n}")));
         }
-        found.sort_by(|a, b| a.id.cmp(&b.id));
+        found.sort();
         Ok(found)
+    }
+
+    fn lock_of(&self, id: &str) -> PathBuf {
+        self.dir.join(format!("{id}{LOCK}"))
     }
 
     /// Whether somebody uses the copy `id`.
     pub fn in_use(&self, id: &str) -> bool {
-        let lock = self.dir.join(format!("{id}{LOCK}"));
+        let lock = self.lock_of(id);
         let open = File::open(&lock).map(|file| lock::try_lock(&file, Mode::Exclusive));
         matches!(open, Ok(Ok(false)))
     }
@@ -172,7 +190,7 @@ impl CacheMounts {
     /// If it cannot be renamed away.
     pub fn remove(&self, id: &str) -> Result<bool, CacheError> {
         let path = self.dir.join(id);
-        let lock = self.dir.join(format!("{id}{LOCK}"));
+        let lock = self.lock_of(id);
         // The lock file stays: whoever opened it just now must lock what others lock.
         let file = match File::open(&lock) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,

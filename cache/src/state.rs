@@ -25,6 +25,7 @@ use crate::lease::{self, DeadLease, Holding, Lease};
 use crate::lock::{FileLock, Mode};
 use crate::mount::CacheMounts;
 use crate::record;
+use crate::repository::Repositories;
 use crate::store::Store;
 use crate::sync::Syncer;
 use crate::trash::Trash;
@@ -33,7 +34,7 @@ use crate::warnings::Warnings;
 use crate::watermark::Watermark;
 
 /// Every directory in a state directory.
-const BUCKETS: [&str; 13] = [
+const BUCKETS: [&str; 14] = [
     "locks",
     "blobs-v1",
     "blobs-v1/sha256",
@@ -41,6 +42,7 @@ const BUCKETS: [&str; 13] = [
     "images-v1",
     "context-v1",
     "mounts-v1",
+    "git-v1",
     "done",
     "inflight",
     "leases",
@@ -60,6 +62,7 @@ pub struct State {
     contexts: ContextHashes,
     used: LastUsed,
     mounts: CacheMounts,
+    repositories: Repositories,
     lease: Lease,
     dead: Mutex<Vec<DeadLease>>,
 }
@@ -103,6 +106,7 @@ impl State {
             contexts: ContextHashes::new(root.join("context-v1"), later),
             used: LastUsed::new(root.join("used")),
             mounts: CacheMounts::new(root.join("mounts-v1"), trash.clone()),
+            repositories: Repositories::new(root.join("git-v1"), trash.clone()),
             warnings,
             trash,
             store,
@@ -181,6 +185,11 @@ impl State {
     /// The cache mounts.
     pub fn mounts(&self) -> &CacheMounts {
         &self.mounts
+    }
+
+    /// The git repositories that were fetched from.
+    pub fn repositories(&self) -> &Repositories {
+        &self.repositories
     }
 
     /// When snapshots were last of use.

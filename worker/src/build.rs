@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use graph::{Definition, Op, SourceOp, Vertex, VertexIndex};
+use graph::{Definition, MountKind, Op, SourceOp, Vertex, VertexIndex};
 use oci::{Digest, Timestamp};
 use solver::work::WorkError;
 use solver::{
@@ -21,6 +21,7 @@ use crate::exec::unsupported;
 use crate::file::{Selection, rewrite_of};
 use crate::image::ImageHandle;
 use crate::key::{self, image_content};
+use crate::mounts::{Setting, Shown};
 use crate::output::{Output, TreeOutput};
 use crate::result::{content_of, root_of};
 use crate::source::{FileTree, Secrets};
@@ -72,6 +73,7 @@ impl Engine {
             input,
             selections: Mutex::default(),
             contexts: Mutex::default(),
+            shown: Mutex::default(),
             commits: Mutex::default(),
         };
         let options = SolveOptions {
@@ -124,6 +126,8 @@ struct BuildWork<'a> {
     selections: Mutex<HashMap<VertexIndex, Vec<Selection>>>,
     /// The contexts that were opened.
     contexts: Mutex<Vec<Arc<ContextTree>>>,
+    /// What the bind mounts of the exec ops that were described and have no result yet show.
+    shown: Mutex<HashMap<VertexIndex, Vec<Shown>>>,
     /// The commits that git sources mean in this build: a branch may move in between.
     commits: Mutex<HashMap<VertexIndex, String>>,
 }
@@ -207,6 +211,17 @@ impl BuildWork<'_> {
             Op::Exec(exec) => {
                 let root = root_of(exec.root, inputs)?;
                 description.input("root", Some(&content_of(root.as_ref())));
+                for mount in &exec.mounts {
+                    if let MountKind::Cache { input: Some(at), .. } = mount.kind {
+                        let seed = root_of(Some(at), inputs).ok().flatten();
+                        description.input("cache", Some(&content_of(seed.as_ref())));
+                    }
+                }
+                let shown = self.engine.shown(exec, inputs)?;
+                for mount in &shown {
+                    description.line("bind", &mount.digest);
+                }
+                lock(&self.shown).insert(vertex, shown);
             }
             Op::File(file) => {
                 let root = root_of(file.root, inputs)?;
@@ -256,7 +271,14 @@ impl BuildWork<'_> {
                 };
                 self.engine.merge(&tree(merge.base)?, &tree(merge.layer)?)?
             }
-            Op::Exec(op) => self.engine.run_exec(op, inputs, context)?,
+            Op::Exec(op) => {
+                let shown = lock(&self.shown).remove(&vertex).ok_or_else(|| {
+                    WorkerError::Internal(format!("vertex {} was not described", vertex.0))
+                })?;
+                let fresh = self.input.definition.vertex(vertex).meta.ignore_cache;
+                let setting = Setting { secrets: self.input.secrets, fresh };
+                self.engine.run_exec(op, inputs, &shown, &setting, context)?
+            }
             Op::File(op) => {
                 let selections = lock(&self.selections).remove(&vertex).ok_or_else(|| {
                     WorkerError::Internal(format!("vertex {} was not described", vertex.0))
@@ -288,6 +310,7 @@ impl Work for BuildWork<'_> {
         let tree = self.engine.load_payload(record.content, &record.payload)?;
         // It will not run.
         lock(&self.selections).remove(&vertex);
+        lock(&self.shown).remove(&vertex);
         Some(Output::Tree(tree))
     }
 

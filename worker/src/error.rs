@@ -195,6 +195,16 @@ pub enum WorkerError {
         /// What is wrong; never its value.
         reason: String,
     },
+    /// A directory of a cache mount that cannot be shown.
+    #[error("cannot mount {source_path:?} of cache mount {name:?}: {reason}")]
+    CacheSource {
+        /// The cache mount.
+        name: String,
+        /// The path in it.
+        source_path: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// A step that wants what steps cannot have yet.
     #[error("not supported yet: RUN {0}")]
     NotYet(&'static str),

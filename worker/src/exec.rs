@@ -9,6 +9,7 @@ use solver::{StepContext, Stream};
 
 use crate::engine::Engine;
 use crate::error::WorkerError;
+use crate::mounts::{Setting, Shown, StepMounts};
 use crate::output::{Output, Rewrite};
 use crate::result::root_of;
 
@@ -18,20 +19,26 @@ impl Engine {
         &self,
         op: &ExecOp,
         inputs: &[Output],
+        shown: &[Shown],
+        setting: &Setting<'_>,
         context: &StepContext<'_>,
     ) -> Result<crate::result::Made, WorkerError> {
         let executor = self.executor()?;
         let root = root_of(op.root, inputs)?;
+        let mut mounts = self.mounts(op, inputs, shown, setting, context)?;
         let active = self.prepare(root.as_ref())?;
         let spec = match self.snapshotter.rootfs(&active.active) {
-            Ok(rootfs) => process_spec(op, rootfs),
+            Ok(rootfs) => process_spec(op, rootfs, &mut mounts),
             Err(error) => {
                 self.discard(active);
                 return Err(error.into());
             }
         };
         let output = StepOutput(context);
-        match executor.run(&spec, &output, &self.cancel_of(context).token) {
+        let ran = executor.run(&spec, &output, &self.cancel_of(context).token);
+        // Whoever waits for a cache mount need not wait for the commit.
+        drop(mounts);
+        match ran {
             Ok(outcome) if outcome.status.success() => {
                 self.commit(active, root.as_ref(), Rewrite::Clamp, &Hints::default())
             }
@@ -52,21 +59,29 @@ impl Engine {
 
 /// What `op` wants that steps cannot have yet, as the flag that asks for it.
 pub(crate) fn unsupported(op: &ExecOp) -> Option<&'static str> {
-    match op.mounts.first().map(|mount| &mount.kind) {
-        Some(MountKind::Bind { .. }) => Some("--mount=type=bind"),
-        Some(MountKind::Cache { .. }) => Some("--mount=type=cache"),
-        Some(MountKind::Tmpfs { .. }) => Some("--mount=type=tmpfs"),
-        Some(MountKind::Secret { .. }) => Some("--mount=type=secret"),
-        Some(MountKind::Ssh { .. }) => Some("--mount=type=ssh"),
-        None if op.security == SecurityMode::Insecure => Some("--security=insecure"),
-        None if !op.devices.is_empty() => Some("--device"),
-        None => None,
+    if op.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Ssh { .. })) {
+        return Some("--mount=type=ssh");
+    }
+    match op.security {
+        SecurityMode::Insecure => Some("--security=insecure"),
+        SecurityMode::Sandbox => (!op.devices.is_empty()).then_some("--device"),
     }
 }
 
-fn process_spec(op: &ExecOp, rootfs: sys::mount::Mount) -> ProcessSpec {
+fn process_spec(
+    op: &ExecOp,
+    rootfs: sys::mount::Mount,
+    mounts: &mut StepMounts<'_>,
+) -> ProcessSpec {
     let mut env = op.env.clone();
     env.extend(op.proxy_env.iter().cloned());
+    env.append(&mut mounts.env);
+    let injected = op.files.iter().map(|f| InjectedFile {
+        path: f.path.clone(),
+        mode: f.mode,
+        owner: (0, 0),
+        data: f.data.clone().into_bytes(),
+    });
     ProcessSpec {
         rootfs,
         args: op.args.clone(),
@@ -80,17 +95,8 @@ fn process_spec(op: &ExecOp, rootfs: sys::mount::Mount) -> ProcessSpec {
         security: Security::Sandbox,
         hostname: op.hostname.clone(),
         extra_hosts: op.extra_hosts.clone(),
-        mounts: Vec::new(),
-        files: op
-            .files
-            .iter()
-            .map(|f| InjectedFile {
-                path: f.path.clone(),
-                mode: f.mode,
-                owner: (0, 0),
-                data: f.data.clone().into_bytes(),
-            })
-            .collect(),
+        mounts: std::mem::take(&mut mounts.volumes),
+        files: injected.chain(std::mem::take(&mut mounts.files)).collect(),
         limits: Limits::default(),
     }
 }

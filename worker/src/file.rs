@@ -104,7 +104,10 @@ impl Engine {
         Ok(Some(Selection { tree, selected }))
     }
 
-    fn result_tree(&self, output: Option<&TreeOutput>) -> Result<Arc<dyn SourceTree>, WorkerError> {
+    pub(crate) fn result_tree(
+        &self,
+        output: Option<&TreeOutput>,
+    ) -> Result<Arc<dyn SourceTree>, WorkerError> {
         let snapshot = output.and_then(|o| o.snapshot.as_ref());
         Ok(Arc::new(ResultTree::open(&self.snapshotter, snapshot)?))
     }
@@ -121,11 +124,13 @@ fn copy_into(
     let mode =
         copy.mode.as_ref().map(Chmod::new).transpose().map_err(crate::copy::CopyError::from)?;
     let owner = match &copy.owner {
+        Some(owner) if copy.replace => Some(Accounts::resolve_alone(owner)?),
         Some(owner) => Some(Accounts::read(root)?.resolve(owner)?),
         None => None,
     };
     let cancelled = || context.cancel.is_cancelled();
-    let target = Target { root, owner, mode: mode.as_ref(), contents, cancelled: &cancelled };
+    let (mode, replace) = (mode.as_ref(), copy.replace);
+    let target = Target { root, owner, mode, replace, contents, cancelled: &cancelled };
     if let CopySource::Inline(files) = &copy.source {
         for file in files {
             target.inline(&file.name, &file.data, &copy.dest)?;

@@ -1,6 +1,6 @@
 //! Action keys: what an op and its inputs are, as one digest and as readable lines.
 
-use graph::{CopySource, ExecOp, FileAction, FileOp, Op};
+use graph::{CopySource, ExecMount, ExecOp, FileAction, FileOp, MountKind, Op};
 use solver::{ActionKey, ContentId, KeyBuilder};
 
 use crate::output::Rewrite;
@@ -70,7 +70,7 @@ impl Description {
         }
         self.line("platform", &op.platform.to_string());
         for mount in &op.mounts {
-            self.line("mount", &to_json(mount));
+            self.line("mount", &shape(mount));
         }
         for file in &op.files {
             self.line("file", &to_json(file));
@@ -99,6 +99,25 @@ impl Description {
                     }
                 }
             }
+        }
+    }
+}
+
+/// What of a mount counts besides what it shows: never the value of a secret, nor the id, the
+/// sharing or the contents of a cache mount (BuildKit: `ops/exec.go`, `CacheMap`).
+fn shape(mount: &ExecMount) -> String {
+    let target = &mount.target;
+    let access = |writable: bool| if writable { "rw" } else { "ro" };
+    match &mount.kind {
+        MountKind::Bind { writable, .. } => format!("bind {target} {}", access(*writable)),
+        MountKind::Cache { read_only, .. } => format!("cache {target} {}", access(!read_only)),
+        MountKind::Tmpfs { size } => format!("tmpfs {target} {}", size.unwrap_or_default()),
+        MountKind::Secret { id, env, file, mode, uid, gid, .. } => {
+            let env = env.as_deref().unwrap_or_default();
+            format!("secret {id} {target} {file} {env} {mode:o} {uid} {gid}")
+        }
+        MountKind::Ssh { id, mode, uid, gid, .. } => {
+            format!("ssh {id} {target} {mode:o} {uid} {gid}")
         }
     }
 }

@@ -17,6 +17,7 @@ mod file;
 pub mod image;
 mod key;
 mod merge;
+mod mounts;
 mod output;
 mod read;
 mod result;

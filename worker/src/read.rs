@@ -5,11 +5,12 @@ use std::io::Read;
 use oci::Timestamp;
 use oci::layer::{Node, TreePath};
 
-use crate::copy::{ResultTree, SourceError, SourceTree, resolve};
+use crate::copy::{Keep, ResultTree, SourceError, SourceTree, resolve};
 use crate::engine::Engine;
 use crate::error::WorkerError;
 use crate::key::empty_content;
 use crate::output::{Rewrite, TreeOutput};
+use crate::source::FileTree;
 
 impl TreeOutput {
     /// An empty root file system: a context without any files.
@@ -24,7 +25,30 @@ impl TreeOutput {
     }
 }
 
+impl FileTree {
+    /// When it was last changed, where that is known.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn modified(&self) -> Result<Option<Timestamp>, WorkerError> {
+        let entries = self.list(&TreePath::root())?;
+        let time = entries.first().map(|e| e.meta.mtime);
+        Ok(time.filter(|t| *t != Timestamp::EPOCH))
+    }
+}
+
 impl Engine {
+    /// The time of the regular file in `tree` that was changed last; none if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn newest_file(&self, tree: &TreeOutput) -> Result<Option<Timestamp>, WorkerError> {
+        let tree = ResultTree::open(&self.snapshotter, tree.snapshot.as_ref())?;
+        let entries = tree.walk(&TreePath::root(), &|_, _| Keep::Yes)?;
+        let files = entries.iter().filter(|e| matches!(e.node, Node::File { .. }));
+        Ok(files.map(|e| e.meta.mtime).max_by_key(|t| (t.seconds, t.nanos)))
+    }
+
     /// The content of the file at `path` in `tree`; none if nothing is there. Symbolic links are
     /// followed inside the tree.
     ///

@@ -125,14 +125,11 @@ impl State {
     }
 
     /// Takes one item out of use; false if somebody began to use it.
-    fn remove_item(
-        &self,
-        item: &Item,
-        collector: &mut dyn Collector,
-    ) -> Result<bool, CacheError> {
+    fn remove_item(&self, item: &Item, collector: &mut dyn Collector) -> Result<bool, CacheError> {
         match &item.id {
             ItemId::Blob(digest) => self.blobs().remove(digest).map(|()| true),
             ItemId::Repository(id) => self.repositories().remove(id),
+            ItemId::Mount(id) => self.mounts().remove(id),
             ItemId::Snapshot(id) => {
                 let operation = || format!("remove snapshot {id}");
                 collector.remove(id).map_err(|source| failed(operation(), source))?;
@@ -168,6 +165,18 @@ impl State {
                 last_used: Timestamp::from(repository.last_used),
                 kind: Kind::Git,
                 description: format!("git repository {}", repository.name),
+            });
+        }
+        for mount in self.mounts().list()? {
+            items.push(Item {
+                id: ItemId::Mount(mount.id),
+                parent: None,
+                uses: None,
+                size: mount.size,
+                created: mount.created.into(),
+                last_used: mount.last_used.into(),
+                kind: Kind::CacheMount,
+                description: format!("cache mount {}", mount.name),
             });
         }
         Ok(items)
@@ -218,11 +227,9 @@ impl State {
             }
         }
         // Of these, the locks are the leases.
-        for repository in self.repositories().list()? {
-            if self.repositories().in_use(&repository.id) {
-                pins.insert(ItemId::Repository(repository.id));
-            }
-        }
+        let mounts = self.mounts().ids()?.into_iter();
+        pins.extend(mounts.filter(|id| self.mounts().in_use(id)).map(ItemId::Mount));
+        pins.extend(self.repositories().used()?.into_iter().map(ItemId::Repository));
         Ok(pins)
     }
 }

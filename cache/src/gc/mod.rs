@@ -57,12 +57,14 @@ pub enum ItemId {
     Blob(Digest),
     /// What was fetched of a git repository.
     Repository(String),
+    /// A copy of a cache mount.
+    Mount(String),
 }
 
 impl std::fmt::Display for ItemId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Snapshot(id) | Self::Repository(id) => f.write_str(id),
+            Self::Snapshot(id) | Self::Repository(id) | Self::Mount(id) => f.write_str(id),
             Self::Blob(digest) => digest.fmt(f),
         }
     }

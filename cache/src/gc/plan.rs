@@ -104,7 +104,7 @@ fn wanted(item: &Item, request: &Request) -> bool {
 fn snapshot_id((at, item): (usize, &Item)) -> Option<(&str, usize)> {
     match &item.id {
         ItemId::Snapshot(id) => Some((id, at)),
-        ItemId::Blob(_) | ItemId::Repository(_) => None,
+        _ => None,
     }
 }
 

@@ -58,6 +58,20 @@ pub enum CopyError {
         /// Where it was looked for.
         file: &'static str,
     },
+    /// `--chown` of a linked copy names somebody: the copy is made without the image.
+    #[error(
+        "unable to convert {what} {name:?} of --chown to an id: with --link the files are copied \
+         apart from the image, and its {file} is not looked at; write numbers, such as \
+         --chown=1000:1000, or leave out --link"
+    )]
+    LinkedName {
+        /// `user` or `group`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Where it would be looked for.
+        file: &'static str,
+    },
     /// The image's `/etc/passwd` or `/etc/group` cannot be read.
     #[error(transparent)]
     Accounts(#[from] executor::passwd::PasswdError),

@@ -22,7 +22,7 @@ pub(crate) use archive::detect as detect_archive;
 pub use error::CopyError;
 pub use mode::{Chmod, ModeError};
 pub use owner::{Accounts, Ids};
-pub use select::{Kind, Request, Selected, digest, select};
+pub use select::{Kind, Request, Selected, digest, select, select_path};
 pub use source::{Keep, SourceError, SourceTree, link_groups, resolve};
 pub use target::{Contents, Target};
 pub use tree::ResultTree;

@@ -38,6 +38,20 @@ impl Accounts {
         Ok(Self { users: read_passwd(root.fd())?, groups: read_group(root.fd())? })
     }
 
+    /// As [`Self::resolve`], where the files are copied apart from the image (`--link`): nobody has a
+    /// name there.
+    ///
+    /// # Errors
+    /// If it is a name.
+    pub fn resolve_alone(owner: &Owner) -> Result<Ids, CopyError> {
+        Self::default().resolve(owner).map_err(|error| match error {
+            CopyError::UnknownName { what, name, file } => {
+                CopyError::LinkedName { what, name, file }
+            }
+            other => other,
+        })
+    }
+
     /// The ids that `owner` means.
     ///
     /// # Errors
@@ -94,6 +108,14 @@ mod tests {
         assert_eq!(ids("app", Some("7")), Ok((1000, 7)));
         assert_eq!(ids("app", Some("")), Ok((1000, 1001)));
         assert!(ids("nobody", None).unwrap_err().contains("no such user"));
+        let alone = |user: &str, group: Option<&str>| {
+            let owner = Owner { user: user.into(), group: group.map(Into::into) };
+            Accounts::resolve_alone(&owner).map(|i| (i.uid, i.gid)).map_err(|e| e.to_string())
+        };
+        assert_eq!(alone("1", Some("2")), Ok((1, 2)));
+        for error in [alone("app", None).unwrap_err(), alone("1", Some("appg")).unwrap_err()] {
+            assert!(error.contains("--link") && error.contains("numbers"), "{error}");
+        }
         assert!(ids("app", Some("nosuch")).unwrap_err().contains("no such group"));
     }
 }

@@ -79,6 +79,17 @@ pub fn select(tree: &dyn SourceTree, request: &Request<'_>) -> Result<Vec<Select
     Ok(out)
 }
 
+/// Selects one path, taken as it stands: a file, or a directory with its contents. Links are
+/// followed inside `tree`, which is called `name` in errors.
+///
+/// # Errors
+/// If it is not there, or the tree cannot be read.
+pub fn select_path(tree: &dyn SourceTree, path: &str, name: &str) -> Result<Selected, SourceError> {
+    let clean = clean(path)?;
+    let selected = select_one(tree, &clean, &Exclude(Vec::new()))?;
+    selected.ok_or_else(|| not_found(tree, path, &clean, name))
+}
+
 /// The digest of a selection: names, kinds, modes, owners, contents, links; never times, nor the
 /// metadata of a directory of which only the contents are copied.
 pub fn digest(selection: &[Selected]) -> String {

@@ -32,6 +32,9 @@ pub struct Target<'a> {
     pub owner: Option<Ids>,
     /// `--chmod`.
     pub mode: Option<&'a Chmod>,
+    /// Whether what is there already is replaced by something of another kind, a directory with
+    /// all that is in it (`--link`; BuildKit: `AlwaysReplaceExistingDestPaths`).
+    pub replace: bool,
     /// Where the contents of written files are noted.
     pub contents: &'a Contents,
     /// Called now and then; true stops the copy.
@@ -224,10 +227,15 @@ impl Target<'_> {
         check_name(path)?;
         match self.root.try_stat(path)? {
             Some(stat) if stat.is_dir() => {}
-            Some(_) => {
+            Some(_) if !self.replace => {
                 return Err(CopyError::NotADirectory { path: format!("/{}", path.display()) });
             }
-            None => self.root.mkdir(path, 0o700)?,
+            there => {
+                if there.is_some() {
+                    self.root.unlink(path)?;
+                }
+                self.root.mkdir(path, 0o700)?;
+            }
         }
         self.finish_path(entry, path, owners, true)
     }
@@ -337,10 +345,14 @@ impl Target<'_> {
         self.finish_path(entry, path, owners, true)
     }
 
-    /// Removes what is at `path`; a directory stays and is an error.
+    /// Removes what is at `path`; a directory, unless it is to be replaced, stays and is an error.
     fn make_room(&self, path: &Path) -> Result<(), CopyError> {
         match self.root.try_stat(path)? {
             None => Ok(()),
+            Some(stat) if stat.is_dir() && self.replace => {
+                self.contents.forget_all();
+                Ok(self.root.remove_all(path)?)
+            }
             Some(stat) if stat.is_dir() => {
                 Err(CopyError::IsADirectory { path: format!("/{}", path.display()) })
             }

@@ -27,6 +27,7 @@ struct How<'a> {
     owner: Option<Ids>,
     mode: Option<&'a Chmod>,
     unpack: bool,
+    replace: bool,
     /// As COPY --from does it.
     from_image: bool,
 }
@@ -68,6 +69,7 @@ impl Place {
             root: &root,
             owner: how.owner,
             mode: how.mode,
+            replace: how.replace,
             contents: &contents,
             cancelled: &|| false,
         };
@@ -268,6 +270,21 @@ fn privileged_contents_are_noted() {
     }
     let stat = |name: &str| fs::metadata(place.root().join("r/n").join(name)).unwrap();
     assert_eq!(stat("x").ino(), stat("z").ino());
+}
+
+#[test]
+fn privileged_a_linked_copy_replaces_what_is_of_another_kind() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new(SOURCE, &["a/x/deep:old", "a/sub -> /t", "a/l/", "t/", "b:old"]);
+    let how = How { replace: true, ..How::default() };
+    place.copy(&["d"], "/a", &how).unwrap();
+    let want = ["a/", "a/l -> /etc", "a/sub/", "a/sub/y:4", "a/x:3", "b:old", "t/"];
+    assert_eq!(place.listing(), want);
+    // What the destination is called after is no exception.
+    let error = place.copy(&["d"], "/b", &how).unwrap_err();
+    assert!(error.contains("cannot copy to non-directory: /b"), "{error}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cache::{Held, State};
-use oci::layer::{ContentHash, Entry, Metadata, Node, TreePath};
+use oci::layer::{Entry, Metadata, Node, TreePath};
 use oci::{Descriptor, Digest, Timestamp};
 use solver::CancelToken;
 
@@ -221,6 +221,7 @@ mod tests {
     use super::*;
     use crate::copy::{Kind, Request, select};
     use crate::testing::engine;
+    use oci::layer::ContentHash;
 
     struct Torn(usize);
 

@@ -1,0 +1,159 @@
+//! `type=bind`: files of a stage, an image or a context.
+//!
+//! Results are shown where they are, read-only, or through an overlay of their own whose upper
+//! half is thrown away. A context is not: its files are somebody else's to change, its owners are
+//! not those of the image, and some are ignored. What is selected of it is copied once into a
+//! snapshot, which the next step with the same selection finds again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use executor::Volume;
+use graph::{ExecOp, MountKind};
+use oci::layer::TreePath;
+use snapshotter::Hints;
+use solver::{ContentId, KeyBuilder, StepContext};
+use sys::mount::Mount;
+use sys::root::Root;
+
+use super::StepMounts;
+use crate::copy::{Contents, Selected, SourceTree, Target, digest, select_path};
+use crate::engine::Engine;
+use crate::error::WorkerError;
+use crate::key::empty_content;
+use crate::output::{Output, Rewrite, TreeOutput};
+
+/// Where a copied selection is in its snapshot.
+const PLACE: &str = "selection";
+
+/// What one bind mount shows.
+pub(crate) struct Shown {
+    /// The position of the mount in its op.
+    pub(crate) mount: usize,
+    /// What counts in the key.
+    pub(crate) digest: String,
+    source: Source,
+}
+
+enum Source {
+    /// A path, without links, of a result.
+    Result { tree: TreeOutput, path: TreePath },
+    /// What is selected of something that is no result.
+    Copy { tree: Arc<dyn SourceTree>, selected: Selected },
+}
+
+impl Engine {
+    /// What the bind mounts of `op` show; those of an empty source are left out.
+    pub(crate) fn shown(&self, op: &ExecOp, inputs: &[Output]) -> Result<Vec<Shown>, WorkerError> {
+        let mut all = Vec::new();
+        for (at, mount) in op.mounts.iter().enumerate() {
+            let MountKind::Bind { input, source, writable } = &mount.kind else { continue };
+            let Some(input) = input else { continue };
+            let output = inputs
+                .get(*input)
+                .ok_or_else(|| WorkerError::Internal(format!("a mount has no input {input}")))?;
+            all.push(self.show(at, output, source, *writable)?);
+        }
+        Ok(all)
+    }
+
+    fn show(
+        &self,
+        mount: usize,
+        output: &Output,
+        source: &str,
+        writable: bool,
+    ) -> Result<Shown, WorkerError> {
+        let (tree, name): (Arc<dyn SourceTree>, &str) = match output {
+            Output::Tree(tree) => (self.result_tree(Some(tree))?, "the source of the mount"),
+            Output::Context(context) => (context.clone(), "the build context"),
+            Output::File(file) => (file.clone(), "the downloaded file"),
+        };
+        let selected = select_path(&*tree, source, name)?;
+        // What is written may lead elsewhere in the source: then all of it counts.
+        let counted = match (writable, output) {
+            (true, Output::Tree(tree)) => format!("{} {source}", tree.content),
+            (true, _) => format!("{} {source}", digest(&[select_path(&*tree, "/", name)?])),
+            (false, _) => digest(std::slice::from_ref(&selected)),
+        };
+        let source = match output {
+            Output::Tree(tree) => Source::Result { tree: tree.clone(), path: selected.source },
+            _ => Source::Copy { tree, selected },
+        };
+        Ok(Shown { mount, digest: counted, source })
+    }
+
+    /// A snapshot with what is selected of a tree that is no result, at [`PLACE`].
+    fn copied(
+        &self,
+        tree: &dyn SourceTree,
+        selected: &Selected,
+        context: &StepContext<'_>,
+    ) -> Result<TreeOutput, WorkerError> {
+        let content = copied_content(selected);
+        let known = self.state.adopted(&content);
+        if let Some(found) = known.and_then(|payload| self.load_payload(content, &payload)) {
+            return Ok(found);
+        }
+        let active = self.prepare(None)?;
+        let contents = Contents::default();
+        let cancelled = || context.cancel.is_cancelled();
+        let written =
+            self.snapshotter.rootfs(&active.active).map_err(WorkerError::from).and_then(|m| {
+                let root = Root::new(m.open().map_err(|e| WorkerError::Mount(Box::new(e)))?);
+                let (owner, mode, replace) = (None, None, false);
+                let (root, contents, cancelled) = (&root, &contents, &cancelled);
+                let target = Target { root, owner, mode, replace, contents, cancelled };
+                Ok(target.copy(tree, selected, &format!("/{PLACE}"), false)?)
+            });
+        if let Err(error) = written {
+            self.discard(active);
+            return Err(if cancelled() { WorkerError::Cancelled } else { error });
+        }
+        let hints = Hints { contents: contents.into_inner() };
+        let snapshot = self.snapshotter.commit(active.active, &hints)?;
+        self.state.wrote();
+        Ok(self.agree(content, &snapshot.id, Rewrite::Clamp)?.output)
+    }
+}
+
+/// The identity of a copied selection.
+fn copied_content(selected: &Selected) -> ContentId {
+    let mut key = KeyBuilder::new("content/mount");
+    key.part(empty_content().as_bytes()).part(digest(std::slice::from_ref(selected)).as_bytes());
+    key.content_id()
+}
+
+impl StepMounts<'_> {
+    /// Adds a bind mount; without anything to show an empty directory.
+    pub(super) fn bind(
+        &mut self,
+        target: &str,
+        shown: Option<&Shown>,
+        writable: bool,
+        context: &StepContext<'_>,
+    ) -> Result<(), WorkerError> {
+        let engine = self.engine;
+        let (tree, part) = match shown.map(|s| &s.source) {
+            None => (None, PathBuf::new()),
+            Some(Source::Result { tree, path }) => {
+                (Some(tree.clone()), path.as_path().to_path_buf())
+            }
+            Some(Source::Copy { tree, selected }) => {
+                (Some(engine.copied(&**tree, selected, context)?), PathBuf::from(PLACE))
+            }
+        };
+        let mut mount = if writable {
+            let scratch = engine.prepare(tree.as_ref())?;
+            let mount = engine.snapshotter.rootfs(&scratch.active);
+            self.scratch.push(scratch);
+            mount?
+        } else {
+            engine.snapshotter.view(tree.as_ref().and_then(|t| t.snapshot.as_ref()))?
+        };
+        mount.target = target.into();
+        self.volumes.push(Volume { mount: Mount { ..mount }, part });
+        self.held.extend(tree);
+        Ok(())
+    }
+}

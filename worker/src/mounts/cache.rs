@@ -1,0 +1,202 @@
+//! `type=cache`: directories that outlive the build.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+
+use ::cache::mount::{CacheMount, Sharing, Wanted};
+use graph::{ExecOp, MountKind};
+use oci::layer::TreePath;
+use solver::{StepContext, Stream};
+use sys::root::Root;
+
+use super::Setting;
+use crate::copy::{Contents, Kind, SourceTree, Target, select_path};
+use crate::engine::Engine;
+use crate::error::WorkerError;
+use crate::key::empty_content;
+use crate::output::Output;
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// The permissions of a new cache mount (BuildKit: `dockerfile2llb`, `dispatchRunMounts`).
+const MODE: u32 = 0o755;
+
+/// The cache mounts of a step.
+pub(super) struct Caches {
+    pub(super) open: Vec<CacheMount>,
+    /// By the position of the mount in its op.
+    pub(super) places: Vec<(usize, Directory)>,
+}
+
+/// What of a cache mount is shown.
+#[derive(Clone)]
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
+    pub(super) part: PathBuf,
+}
+
+/// One cache mount as it is wanted.
+struct Planned<'a> {
+    at: usize,
+    /// Its identity: the id, and what it was first filled with.
+    name: String,
+    kind: &'a MountKind,
+}
+
+impl Engine {
+    /// Takes the cache mounts of `op` into use, in the order of their names: who holds one waits
+    /// only for later ones. The same one twice is one.
+    pub(super) fn cache_mounts(
+        &self,
+        op: &ExecOp,
+        inputs: &[Output],
+        setting: &Setting<'_>,
+        context: &StepContext<'_>,
+    ) -> Result<Caches, WorkerError> {
+        let mut planned = Vec::new();
+        for (at, mount) in op.mounts.iter().enumerate() {
+            let kind = &mount.kind;
+            if let MountKind::Cache { id, input, source, .. } = kind {
+                let name = match input {
+                    None => id.clone(),
+                    Some(input) => {
+                        let content = match inputs.get(*input) {
+                            Some(Output::Tree(tree)) => tree.content,
+                            _ => empty_content(),
+                        };
+                        format!("{id} from {content} {source}")
+                    }
+                };
+                planned.push(Planned { at, name, kind });
+            }
+        }
+        planned.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut caches = Caches { open: Vec::new(), places: Vec::new() };
+        let mut last: Option<(String, PathBuf)> = None;
+        for plan in planned {
+            let path = match &last {
+                Some((name, path)) if *name == plan.name => path.clone(),
+                _ => {
+                    let mount = self.open_cache(&plan, inputs, setting, context)?;
+                    let path = mount.path().to_owned();
+                    caches.open.push(mount);
+                    path
+                }
+            };
+            let part = part_of(plan.kind);
+            if !part.as_os_str().is_empty() {
+                check_part(&path, &part, &plan.name)?;
+            }
+            caches.places.push((plan.at, Directory { path: path.clone(), part }));
+            last = Some((plan.name, path));
+        }
+        Ok(caches)
+    }
+
+    fn open_cache(
+        &self,
+        plan: &Planned<'_>,
+        inputs: &[Output],
+        setting: &Setting<'_>,
+        context: &StepContext<'_>,
+    ) -> Result<CacheMount, WorkerError> {
+        let MountKind::Cache { sharing, input, source, mode, uid, gid, .. } = plan.kind else {
+            return Err(WorkerError::Internal("no cache mount".to_owned()));
+        };
+        let told = Cell::new(false);
+        let cancelled = || {
+            if !told.replace(true) {
+                let line = format!("waiting for cache mount {:?}, which is in use\n", plan.name);
+                context.log(Stream::Stderr, line.as_bytes());
+            }
+            context.cancel.is_cancelled()
+        };
+        let fill = |dir: &Path| -> Result<(), Cause> {
+            let root = Root::at(dir)?;
+            let (mut own_mode, mut owner) = (MODE, (0, 0));
+            if let Some(output) = input.and_then(|at| inputs.get(at)) {
+                (own_mode, owner) = self.seed(output, source, &root, context)?;
+            }
+            if mode.is_some() || (*uid, *gid) != (0, 0) {
+                owner = (*uid, *gid);
+            }
+            // chown clears bits of the mode: it comes first.
+            root.chown("", owner.0, owner.1)?;
+            root.chmod("", mode.unwrap_or(own_mode))?;
+            Ok(())
+        };
+        let wanted = Wanted {
+            name: &plan.name,
+            sharing: match sharing {
+                graph::Sharing::Shared => Sharing::Shared,
+                graph::Sharing::Private => Sharing::Private,
+                graph::Sharing::Locked => Sharing::Locked,
+            },
+            fresh: setting.fresh,
+            fill: &fill,
+            cancelled: &cancelled,
+        };
+        self.state.mounts().open(&wanted)?.ok_or(WorkerError::Cancelled)
+    }
+
+    /// Fills a new cache mount with the directory `source` of `output`; the mode and the owner
+    /// that the directory has there.
+    fn seed(
+        &self,
+        output: &Output,
+        source: &str,
+        root: &Root,
+        context: &StepContext<'_>,
+    ) -> Result<(u32, (u32, u32)), Cause> {
+        let tree: std::sync::Arc<dyn SourceTree> = match output {
+            Output::Tree(tree) => self.result_tree(Some(tree))?,
+            Output::Context(context) => context.clone(),
+            Output::File(file) => file.clone(),
+        };
+        let selected = select_path(&*tree, source, "the source of the cache mount")?;
+        if matches!(selected.kind, Kind::Single(_)) {
+            return Err(format!("{source:?} is no directory in its source").into());
+        }
+        let contents = Contents::default();
+        let cancelled = || context.cancel.is_cancelled();
+        let (owner, mode, replace) = (None, None, false);
+        let (contents, cancelled) = (&contents, &cancelled);
+        let target = Target { root, owner, mode, replace, contents, cancelled };
+        target.copy(&*tree, &selected, "/", false)?;
+        let entry = tree.entry(&selected.source)?;
+        let meta = entry.map(|entry| entry.meta).filter(|_| tree.has_owners());
+        Ok(meta.map_or((MODE, (0, 0)), |meta| (meta.mode, (meta.uid, meta.gid))))
+    }
+}
+
+/// The directory in a cache mount that is shown; one that was filled has it as its root.
+fn part_of(kind: &MountKind) -> PathBuf {
+    match kind {
+        MountKind::Cache { input: None, source, .. } => {
+            PathBuf::from(source.trim_start_matches('/'))
+        }
+        _ => PathBuf::new(),
+    }
+}
+
+/// A step may have planted links in a cache mount: none is followed (CVE-2024-9675).
+fn check_part(path: &Path, part: &Path, name: &str) -> Result<(), WorkerError> {
+    let problem = |reason: &'static str| WorkerError::CacheSource {
+        name: name.to_owned(),
+        source_path: part.display().to_string(),
+        reason,
+    };
+    let root = Root::at(path).map_err(crate::copy::CopyError::from)?;
+    let mut at = PathBuf::new();
+    for component in part.components() {
+        at.push(component);
+        let inside = TreePath::new(at.as_os_str().as_encoded_bytes()).is_ok();
+        let stat = root.try_stat(&at).map_err(crate::copy::CopyError::from)?;
+        match stat {
+            Some(stat) if stat.is_dir() && inside => {}
+            None => return Err(problem("there is no such directory in it")),
+            Some(_) => return Err(problem("it leads through what is no directory")),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! `RUN --mount`: what a step finds besides its root file system.
+//!
+//! What bind mounts show is selected when the step is described, because it is a part of its key;
+//! everything else is prepared when it runs, and goes when it has ended.
+
+mod bind;
+mod cache;
+mod secret;
+
+use ::cache::mount::CacheMount;
+use executor::{InjectedFile, Volume};
+use graph::{ExecOp, MountKind};
+use solver::StepContext;
+use sys::mount::{Mount, MountFlags, MountSource};
+
+use crate::engine::Engine;
+use crate::error::WorkerError;
+use crate::output::{Output, TreeOutput};
+use crate::result::Writable;
+use crate::source::Secrets;
+
+pub(crate) use bind::Shown;
+
+/// The permissions of a tmpfs's root, as the kernel gives them.
+const TMPFS_MODE: u32 = 0o1777;
+
+/// What the build gives to the mounts of a step.
+pub(crate) struct Setting<'a> {
+    /// `--secret`.
+    pub(crate) secrets: &'a dyn Secrets,
+    /// Whether cache mounts start empty (`--no-cache`).
+    pub(crate) fresh: bool,
+}
+
+/// The mounts of one step. They must outlive its process.
+pub(crate) struct StepMounts<'e> {
+    engine: &'e Engine,
+    /// What is mounted, parents before children.
+    pub(crate) volumes: Vec<Volume>,
+    /// Secrets that are files.
+    pub(crate) files: Vec<InjectedFile>,
+    /// Secrets that are variables.
+    pub(crate) env: Vec<(String, String)>,
+    /// Where writable binds write to; thrown away.
+    scratch: Vec<Writable>,
+    /// Keeps what binds show from being collected.
+    held: Vec<TreeOutput>,
+    /// Keeps the locks of cache mounts.
+    caches: Vec<CacheMount>,
+}
+
+impl Engine {
+    /// Prepares the mounts of `op`; `shown` is what its binds show.
+    pub(crate) fn mounts(
+        &self,
+        op: &ExecOp,
+        inputs: &[Output],
+        shown: &[Shown],
+        setting: &Setting<'_>,
+        context: &StepContext<'_>,
+    ) -> Result<StepMounts<'_>, WorkerError> {
+        let mut mounts = StepMounts {
+            engine: self,
+            volumes: Vec::with_capacity(op.mounts.len()),
+            files: Vec::new(),
+            env: Vec::new(),
+            scratch: Vec::new(),
+            held: Vec::new(),
+            caches: Vec::new(),
+        };
+        let caches = self.cache_mounts(op, inputs, setting, context)?;
+        for (at, mount) in op.mounts.iter().enumerate() {
+            match &mount.kind {
+                MountKind::Bind { writable, .. } => {
+                    let shown = shown.iter().find(|s| s.mount == at);
+                    mounts.bind(&mount.target, shown, *writable, context)?;
+                }
+                MountKind::Tmpfs { size } => mounts.volumes.push(Volume::from(Mount {
+                    target: mount.target.clone().into(),
+                    source: MountSource::Tmpfs { size: *size, mode: TMPFS_MODE },
+                    flags: MountFlags { nosuid: true, ..MountFlags::default() },
+                })),
+                MountKind::Cache { read_only, .. } => {
+                    let Some((_, directory)) = caches.places.iter().find(|(n, _)| *n == at) else {
+                        let message = format!("cache mount {at} was not opened");
+                        return Err(WorkerError::Internal(message));
+                    };
+                    let source =
+                        MountSource::Bind { source: directory.path.clone(), recursive: false };
+                    let flags = MountFlags { read_only: *read_only, ..MountFlags::default() };
+                    let target = mount.target.clone().into();
+                    let part = directory.part.clone();
+                    mounts.volumes.push(Volume { mount: Mount { target, source, flags }, part });
+                }
+                MountKind::Secret { .. } => mounts.secret(mount, setting.secrets)?,
+                // Refused before the build began.
+                MountKind::Ssh { .. } => return Err(WorkerError::NotYet("--mount=type=ssh")),
+            }
+        }
+        mounts.caches = caches.open;
+        Ok(mounts)
+    }
+}
+
+impl Drop for StepMounts<'_> {
+    fn drop(&mut self) {
+        for writable in self.scratch.drain(..) {
+            self.engine.discard(writable);
+        }
+    }
+}
