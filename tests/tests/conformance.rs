@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tests::{binary, host, require_programs, require_root, skip, temp};
 
 /// Cases that have to pass.
-const ENOUGH: u32 = 120;
+const ENOUGH: u32 = 131;
 /// Where the cases expect the registry with their base image.
 const ADDRESS: &str = "127.0.0.1:5000";
 
