@@ -8,12 +8,21 @@ const GAP: usize = 3;
 /// A table with a header row. Columns are as wide as their widest cell.
 pub struct Table {
     rows: Vec<Vec<String>>,
+    gap: usize,
 }
 
 impl Table {
     /// A table with these headings.
     pub fn new(headings: &[&str]) -> Self {
-        Self { rows: vec![headings.iter().map(|h| (*h).to_owned()).collect()] }
+        let mut table = Self { rows: Vec::new(), gap: GAP };
+        table.row(headings.iter().map(|h| (*h).to_owned()));
+        table
+    }
+
+    /// The same with another gap between its columns.
+    #[must_use]
+    pub fn gap(self, gap: usize) -> Self {
+        Self { gap, ..self }
     }
 
     /// Adds a row; control characters in it are left out.
@@ -33,7 +42,7 @@ impl std::fmt::Display for Table {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
                 line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', width - text::width(cell) + GAP));
+                line.extend(std::iter::repeat_n(' ', width - text::width(cell) + self.gap));
             }
             writeln!(f, "{}", line.trim_end())?;
         }

@@ -17,7 +17,7 @@ pub mod solution;
 pub mod store;
 pub mod work;
 
-pub use cancel::CancelToken;
+pub use cancel::{CancelToken, HookGuard};
 pub use event::{Event, EventSink, ProgressId, Stream, Warning};
 pub use key::{ActionKey, ContentId, KeyBuilder};
 pub use record::Record;

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use frontend::{Diagnostic, HistorySource, LowerError, Lowered, MAIN_CONTEXT, Parsed};
+use frontend::{Diagnostic, HistorySource, Lowered, MAIN_CONTEXT, Parsed};
 use graph::VertexIndex;
 use oci::Timestamp;
 use solver::{CancelToken, Event, EventSink, Solution, SolveError, Warning};
@@ -19,11 +19,12 @@ use super::export::{self, Targets, Variants};
 use super::failure::Failure;
 use super::images::Images;
 use super::load_context::Loader;
+use super::lowering::{self, place_of};
 use super::session;
 use super::task::Task;
 use crate::args::{BuildArgs, Call, OutputSpec, ProgressMode};
 use crate::console::{self, Terminals};
-use crate::errors::{Place, chain, diagnostic, recap};
+use crate::errors::{chain, diagnostic, recap};
 use crate::outputs::OutputFile;
 use crate::outputs::destination;
 use crate::outputs::metadata::ImageResult;
@@ -122,7 +123,7 @@ impl Build {
         let lowered = frontend::lower_with_warnings(&parsed, options, &images, &mut warnings);
         // Also those of a file that cannot be built.
         self.warn(&parsed, &warnings, lowered.as_ref().ok());
-        let lowered = lowered.map_err(|error| self.lower_failure(&parsed, error))?;
+        let lowered = lowered.map_err(|error| lowering::failure(&parsed, error, self.mode, self.colours))?;
         let handles = resolver.images();
         let solution = self.solve(engine, &lowered, main, &handles, started)?;
         self.tell_notes(engine);
@@ -239,29 +240,6 @@ impl Build {
         }
     }
 
-    fn lower_failure(&self, parsed: &Parsed, error: LowerError) -> Failure {
-        match error {
-            LowerError::Diagnostics(all) => {
-                let files = [parsed.source.clone()];
-                let text = diagnostic::render(&all, &files, self.colours);
-                Failure::told(text, diagnostic::message(&all, &files), None)
-            }
-            LowerError::Resolve { span, reference, suggestion, source } => {
-                let place = place_of(&parsed.source, span);
-                let mut message = chain::message(source.as_ref());
-                if !message.contains(&reference) {
-                    message = format!("{reference}: {message}");
-                }
-                if let Some(near) = suggestion {
-                    message.push_str(&format!(" (did you mean {near:?}?)"));
-                }
-                let text = recap::failure(&[], Some(&place), self.mode);
-                Failure::told(text, message, Some(source))
-            }
-            other => Failure::error(other),
-        }
-    }
-
     fn solve_failure(&self, lowered: &Lowered, error: SolveError) -> Failure {
         match error {
             SolveError::Failed { vertex, name, source } => {
@@ -321,7 +299,7 @@ impl Build {
 }
 
 /// How many steps run at the same time.
-fn jobs_of(request: &BuildRequest) -> NonZeroUsize {
+pub(crate) fn jobs_of(request: &BuildRequest) -> NonZeroUsize {
     let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     request.jobs.unwrap_or_else(cores)
 }
@@ -339,12 +317,6 @@ pub(crate) fn in_task<T>(
         Err(failure) => task.failed(failure.summary()),
     }
     result
-}
-
-fn place_of(file: &graph::SourceFile, span: graph::Span) -> Place {
-    let first = file.line_of(span.start);
-    let last = file.line_of(span.end.saturating_sub(1).max(span.start));
-    Place { file: file.name.clone(), text: file.text.to_string(), lines: first..=last }
 }
 
 /// The result, and every step that made a layer: their times go into the history.

@@ -34,6 +34,11 @@ impl Failure {
         Self { shown, message: message.into(), cause, hint: None }
     }
 
+    /// Nothing to tell but a status of 1: what there is to say is on standard output.
+    pub(crate) fn silent() -> Self {
+        Self::told(String::new(), String::new(), None)
+    }
+
     /// Standard output cannot be written.
     pub(crate) fn output(error: io::Error) -> Self {
         Self::error(format!("cannot write to standard output: {error}"))
@@ -58,6 +63,9 @@ impl Failure {
     pub(crate) fn print(&self, debug: bool) {
         if !self.shown.is_empty() {
             console::err(self.shown.trim_end());
+        }
+        if self.message.is_empty() {
+            return;
         }
         console::err(&format!("ERROR: {}", self.message));
         let cause = self.cause.as_ref();

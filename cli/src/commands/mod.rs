@@ -8,6 +8,7 @@ mod failure;
 mod images;
 mod load_context;
 mod load_into;
+mod lowering;
 mod session;
 mod stdin;
 mod store;

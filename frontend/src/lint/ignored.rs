@@ -8,6 +8,8 @@ use crate::Diagnostic;
 
 /// The ignore file of the main context, ready to be asked.
 pub(crate) struct Ignored {
+    /// What it is called.
+    name: String,
     /// The lines of the rules.
     lines: Vec<u32>,
     matcher: IgnoreMatcher,
@@ -21,7 +23,8 @@ impl Ignored {
             return None;
         }
         let lines = list.rules.iter().map(|rule| rule.line).collect();
-        Some(Self { lines, matcher: list.matcher() })
+        let name = if list.name.is_empty() { "the ignore file" } else { &list.name };
+        Some(Self { name: name.to_owned(), lines, matcher: list.matcher() })
     }
 
     /// A source in the main context that is excluded. A wildcard may match others too.
@@ -36,6 +39,7 @@ impl Ignored {
         }
         let verdict = self.matcher.decide_alone(inside.as_bytes());
         let line = self.lines.get(verdict.rule?)?;
-        Some(warning::ignored_file(span, add, inside, *line))
+        let reason = format!("line {line} of {} excludes it", self.name);
+        Some(warning::ignored_file(span, add, inside).help(reason))
     }
 }

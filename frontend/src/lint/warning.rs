@@ -125,11 +125,10 @@ pub(crate) fn constant_platform(span: Span, platform: &str) -> Diagnostic {
     Diagnostic::warning("FromPlatformFlagConstDisallowed", span, message)
 }
 
-pub(crate) fn ignored_file(span: Span, add: bool, path: &str, line: u32) -> Diagnostic {
+pub(crate) fn ignored_file(span: Span, add: bool, path: &str) -> Diagnostic {
     let verb = if add { "Add" } else { "Copy" };
     let message = format!("Attempting to {verb} file {path:?} that is excluded by .dockerignore");
     Diagnostic::warning("CopyIgnoredFile", span, message)
-        .help(format!("line {line} of the ignore file excludes it"))
 }
 
 pub(crate) fn definition_description(span: Span, keyword: &str, name: &str) -> Diagnostic {
