@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use frontend::{Entitlement, LowerOptions};
 use graph::NetworkMode;
-use oci::{Platform, Timestamp};
+use oci::Platform;
 
 use crate::args::{self, BuildArgs, GlobalArgs, Network};
 use crate::contexts::{ContextError, ContextSource, DockerfileSource, NamedContexts};
@@ -31,8 +31,6 @@ pub struct BuildRequest {
     pub named: NamedContexts,
     /// What becomes of the image.
     pub outputs: OutputPlan,
-    /// How layers are written where nothing says otherwise: SOURCE_DATE_EPOCH.
-    pub epoch: Option<Timestamp>,
     /// `--iidfile`.
     pub iidfile: Option<PathBuf>,
     /// `--metadata-file`.
@@ -106,7 +104,7 @@ impl BuildRequest {
             args.add_hosts.iter().map(|h| (h.name.clone(), h.address.clone())).collect();
         let proxies = docker.proxies().or(environment.proxies.clone());
         lower.proxy_env = proxies.variables(&lower.build_args);
-        let epoch = epoch(&lower.build_args)?;
+        check_epoch(&lower.build_args)?;
         let mut notes = args.ignored.warnings();
         if outputs.is_empty() {
             notes.push(
@@ -121,7 +119,6 @@ impl BuildRequest {
             lower,
             named,
             outputs,
-            epoch,
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),
             pull: args.pull,
@@ -211,12 +208,15 @@ fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMap<String, S
     values
 }
 
-fn epoch(build_args: &BTreeMap<String, String>) -> Result<Option<Timestamp>, RequestError> {
+/// Whether a SOURCE_DATE_EPOCH that looks like a number is a time; a name is looked up later.
+fn check_epoch(build_args: &BTreeMap<String, String>) -> Result<(), RequestError> {
     match build_args.get("SOURCE_DATE_EPOCH").map(String::as_str) {
-        None | Some("") => Ok(None),
-        Some(text) => environment::epoch(text)
-            .map(Some)
-            .map_err(|reason| RequestError::Epoch(text.to_owned(), reason)),
+        Some(text) if text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
+            environment::epoch(text)
+                .map(drop)
+                .map_err(|reason| RequestError::Epoch(text.to_owned(), reason))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -272,13 +272,16 @@ mod tests {
         let args: Vec<(&str, &str)> =
             r.lower.build_args.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(args, [("A", "env"), ("C", "2"), ("SOURCE_DATE_EPOCH", "5")]);
-        assert_eq!(r.epoch, Some(Timestamp::from_seconds(5)));
         let names: Vec<&str> = r.lower.proxy_env.iter().map(|(k, _)| k.as_str()).collect();
         assert_eq!(names, ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]);
         let r = request("--build-arg SOURCE_DATE_EPOCH=7 --build-arg http_proxy= .", &env).unwrap();
-        assert_eq!(r.epoch, Some(Timestamp::from_seconds(7)));
+        assert_eq!(r.lower.build_args["SOURCE_DATE_EPOCH"], "7");
         assert_eq!(r.lower.proxy_env.len(), 2);
-        assert!(request("--build-arg SOURCE_DATE_EPOCH=x .", &[]).is_err());
+        for bad in ["-1", "1.5", "99999999999999"] {
+            let line = format!("--build-arg SOURCE_DATE_EPOCH={bad} .");
+            assert!(matches!(request(&line, &[]), Err(RequestError::Epoch(..))), "{bad}");
+        }
+        assert!(request("--build-arg SOURCE_DATE_EPOCH=context .", &[]).is_ok());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tests::base_image::{BaseImage, TarBuilder, gzip};
 use tests::context::Context;
 use tests::drydock::{Drydock, Output, Run};
 use tests::http_server::{HttpServer, Page};
+use tests::image_view::ImageView;
 use tests::{require_programs, require_root};
 
 /// A context that has most of what an archive can have.
@@ -259,6 +260,14 @@ fn privileged_secrets_are_used_and_not_kept() {
     let secret = format!("id={id},src={}", file.display());
     let output = drydock.bare_build(&context).args(["--secret", &secret, "-t", "x"]).ok();
     assert!(!output.stderr.contains(TOKEN), "{output}");
+    let context = Context::new(
+        "FROM busybox\nRUN --mount=type=secret,id=t wc -c < /run/secrets/t > /n\n\
+         RUN --mount=type=secret,id=t,env=T [ ${#T} = 17 ]\n",
+    );
+    let secret = format!("type=file,id=t,source={}", file.display());
+    let (image, output) = drydock.build(&context).args(["--secret", &secret]).image_and_output();
+    assert_eq!(image.text("n").trim(), "17", "{output}");
+    assert!(!output.stderr.contains(TOKEN), "{output}");
     std::fs::remove_file(file).unwrap();
     let found = Command::new("grep")
         .args(["-rlF", TOKEN])
@@ -295,4 +304,64 @@ fn privileged_what_steps_are_allowed() {
     }
     let output = drydock.build(&context).args(["--allow", "network.hots"]).fails();
     told(&output, "did you mean \"network.host\"");
+}
+
+#[test]
+fn privileged_the_time_of_a_context() {
+    require_root!();
+    const TIME: &str = "Sun, 09 Sep 2001 01:46:40 GMT";
+    let drydock = Drydock::new();
+    let server = HttpServer::start();
+    let created = |run: Run| image_created(&run.image());
+    let dockerfile = "ARG SOURCE_DATE_EPOCH=context\nFROM scratch\nARG SOURCE_DATE_EPOCH\n\
+                      LABEL epoch=\"$SOURCE_DATE_EPOCH\"\n";
+    let context = Context::new(dockerfile).file("a", "a");
+    let tar = archive(context.path(), "gzip");
+    server.put("/timed", Page::new(tar.clone()).modified(TIME));
+    server.put("/bare", Page::new(tar.clone()));
+    server.put("/Dockerfile", Page::new(dockerfile).modified(TIME));
+    for (path, seconds) in
+        [("/timed", 1_000_000_000), ("/bare", 1000), ("/Dockerfile", 1_000_000_000)]
+    {
+        let image = build(&drydock, &server.url(path)).image();
+        assert_eq!(image_created(&image), seconds, "{path}");
+        assert_eq!(image.runtime("Labels")["epoch"], seconds.to_string(), "{path}");
+    }
+    assert_eq!(created(build(&drydock, "-").stdin(tar)), 1000);
+    // A directory has no time; a number, or nothing, wins over the file.
+    let now = created(drydock.bare_build(&context));
+    assert!(now > 1_700_000_000, "{now}");
+    let with = |value: &str| {
+        let arg = format!("SOURCE_DATE_EPOCH={value}");
+        build(&drydock, &server.url("/timed")).args(["--build-arg", &arg])
+    };
+    assert_eq!(created(with("7")), 7);
+    assert!(created(with("")) > 1_700_000_000);
+    // A named context, and a stage that adds one file.
+    let named = format!("other={}", server.url("/timed"));
+    let run = drydock.bare_build(&context).args(["--build-context", &named]);
+    assert_eq!(created(run.args(["--build-arg", "SOURCE_DATE_EPOCH=other"])), 1_000_000_000);
+    let url = server.url("/timed");
+    let stages = format!(
+        "FROM scratch AS src\nARG V=/timed\nADD {} /\nFROM scratch\nLABEL a=1\n",
+        url.replace("/timed", "${V}")
+    );
+    let context = Context::new(&stages);
+    let run = drydock.bare_build(&context).args(["--build-arg", "SOURCE_DATE_EPOCH=SRC"]);
+    assert_eq!(created(run), 1_000_000_000);
+    for (stage, part) in [
+        ("FROM scratch AS src\nADD a /\n", "one ADD of one URL"),
+        ("FROM scratch AS src\nADD a /\nWORKDIR /x\n", "nothing but ARG and one ADD"),
+        ("FROM scratch AS other\n", "expected a number of seconds"),
+    ] {
+        let context = Context::new(&format!("{stage}FROM scratch\nLABEL a=1\n")).file("a", "a");
+        let run = drydock.bare_build(&context).args(["--build-arg", "SOURCE_DATE_EPOCH=src"]);
+        told(&run.fails(), part);
+    }
+}
+
+fn image_created(image: &ImageView) -> u64 {
+    let text = image.config["created"].as_str().unwrap();
+    let time = Command::new("date").args(["+%s", "-d", text]).output().unwrap();
+    String::from_utf8(time.stdout).unwrap().trim().parse().unwrap()
 }

@@ -116,6 +116,9 @@ fn which_file_and_which_context() {
     assert_eq!(one(&[".", "c"]), "included  c   no rule matches");
     assert!(one(&[".", "a.txt"]).ends_with("Dockerfile.dockerignore:1: a.txt"));
     assert!(one(&["-f", "docker/Other", ".", "b.txt"]).ends_with("Other.dockerignore:1: b.txt"));
+    context.write("app/Dockerfile.dockerignore", "x\n");
+    assert_eq!(one(&["app", "x"]), "excluded  x   Dockerfile.dockerignore:1: x");
+    context.remove("app/Dockerfile.dockerignore");
     // A directory with a Dockerfile is a context, one without is a path.
     assert_eq!(one(&["app", "x"]), "included  x   there is no ignore file");
     assert_eq!(one(&["app"]).lines().count(), 2);

@@ -15,6 +15,7 @@ use worker::{BuildInput, ContextInput, Engine, Output, TreeOutput};
 use super::Context;
 use super::call;
 use super::dockerfile::{self, Source};
+use super::epoch::{self, EPOCH, Question};
 use super::export::{self, Targets, Variants};
 use super::failure::Failure;
 use super::images::Images;
@@ -118,12 +119,8 @@ impl Build {
             events: &self.progress,
             cancel: &self.cancel,
         };
-        let mut warnings = Vec::new();
-        let options = &self.request.lower;
-        let lowered = frontend::lower_with_warnings(&parsed, options, &images, &mut warnings);
-        // Also those of a file that cannot be built.
-        self.warn(&parsed, &warnings, lowered.as_ref().ok());
-        let lowered = lowered.map_err(|error| lowering::failure(&parsed, error, self.mode, self.colours))?;
+        let loader = self.loader(engine, started);
+        let (lowered, epoch) = self.lower(&loader, &parsed, &images, &main)?;
         let handles = resolver.images();
         let solution = self.solve(engine, &lowered, main, &handles, started)?;
         self.tell_notes(engine);
@@ -132,10 +129,10 @@ impl Build {
         // It takes long where there is much to compress: then nobody should wonder.
         let images = if plan.has_image() && !plan.is_empty() {
             in_task(&self.progress, &self.cancel, "exporting layers", || {
-                self.assemble(engine, &lowered, base, &solution)
+                self.assemble(engine, &lowered, base, &solution, epoch)
             })?
         } else {
-            self.assemble(engine, &lowered, base, &solution)?
+            self.assemble(engine, &lowered, base, &solution, epoch)?
         };
         export::export(engine, plan, &images, targets, &self.progress, &self.cancel)
     }
@@ -147,6 +144,7 @@ impl Build {
         lowered: &Lowered,
         base: Option<&Arc<ImageHandle>>,
         solution: &Solution<Output>,
+        epoch: Option<Timestamp>,
     ) -> Result<Variants, Failure> {
         let (result, steps) = outputs_of(lowered, solution);
         let history = history_of(lowered);
@@ -159,7 +157,7 @@ impl Build {
                 base,
                 steps: &steps,
                 result: result.as_ref(),
-                epoch: self.request.epoch,
+                epoch,
                 rewrite,
                 files_only: !plan.has_image() && plan.store.is_empty(),
                 format: formats.get(&rewrite).copied(),
@@ -175,16 +173,48 @@ impl Build {
         engine: &Engine,
         started: Timestamp,
     ) -> Result<(ContextInput, Source), Failure> {
-        let Self { request, progress, cancel, secrets, .. } = self;
-        let loader =
-            Loader { engine, request, secrets, progress, cancel, jobs: jobs_of(request), started };
-        let (main, source) = loader.load()?;
+        let (main, source) = self.loader(engine, started).load()?;
+        let Self { request, progress, cancel, .. } = self;
         if request.has_directories() {
             in_task(progress, cancel, "[internal] load .dockerignore", || {
                 dockerfile::read_ignores(request, &source)
             })?;
         }
         Ok((main, source))
+    }
+
+    fn loader<'a>(&'a self, engine: &'a Engine, started: Timestamp) -> Loader<'a> {
+        let Self { request, progress, cancel, secrets, .. } = self;
+        Loader { engine, request, secrets, progress, cancel, jobs: jobs_of(request), started }
+    }
+
+    /// Lowers the Dockerfile, and finds out what SOURCE_DATE_EPOCH is.
+    fn lower(
+        &self,
+        loader: &Loader<'_>,
+        parsed: &Parsed,
+        images: &Images<'_>,
+        main: &ContextInput,
+    ) -> Result<(Lowered, Option<Timestamp>), Failure> {
+        let mut options = self.request.lower.clone();
+        let mut warnings = Vec::new();
+        let mut lowered = frontend::lower_with_warnings(parsed, &options, images, &mut warnings);
+        if let Some(name) = lowered.as_ref().ok().and_then(epoch::name_in) {
+            let question = Question { loader, parsed, images, main };
+            let title = format!("[internal] resolve {EPOCH}={name}");
+            let time = in_task(&self.progress, &self.cancel, &title, || question.time_of(&name))?;
+            let seconds = time.map(|s| s.to_string()).unwrap_or_default();
+            // From here on it is a number, for every ARG of that name, too.
+            options.build_args.insert(EPOCH.to_owned(), seconds);
+            warnings.clear();
+            lowered = frontend::lower_with_warnings(parsed, &options, images, &mut warnings);
+        }
+        // Also those of a file that cannot be built.
+        self.warn(parsed, &warnings, lowered.as_ref().ok());
+        let failure = |error| lowering::failure(parsed, error, self.mode, self.colours);
+        let lowered = lowered.map_err(failure)?;
+        let epoch = epoch::number_in(&lowered)?;
+        Ok((lowered, epoch))
     }
 
     /// Runs the graph.

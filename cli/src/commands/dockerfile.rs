@@ -1,5 +1,6 @@
 //! Reading the Dockerfile and the ignore files: the only place where they are opened.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -203,11 +204,17 @@ pub(crate) fn looks_like_archive(bytes: &[u8]) -> bool {
 /// If it cannot be read or makes no sense.
 pub(crate) fn read_ignore(dir: &Path, dockerfile: Option<&Path>) -> Result<IgnoreFile, Failure> {
     let own = dockerfile.map(|path| {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(IGNORE);
-        path.with_file_name(name)
+        let name = path.file_name().unwrap_or_default();
+        // `dockerfile` stands in for `Dockerfile`, whose ignore file keeps its name (BuildKit).
+        let default = (name == DOCKERFILE.to_lowercase().as_str()).then(|| DOCKERFILE.as_ref());
+        let with_end = |name: &OsStr| {
+            let mut name = name.to_owned();
+            name.push(IGNORE);
+            path.with_file_name(name)
+        };
+        [Some(name), default].into_iter().flatten().map(with_end).collect::<Vec<_>>()
     });
-    for path in own.into_iter().chain([dir.join(IGNORE)]) {
+    for path in own.into_iter().flatten().chain([dir.join(IGNORE)]) {
         match read_file(&path) {
             Ok(bytes) => return IgnoreFile::new(&path, bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use graph::pattern::IgnoreList;
 use graph::{
-    CopyAction, CopySource, Definition, FileAction, FileOp, GitSource, HttpSource, LocalSource, Op,
-    SourceOp, Unpack, Vertex, VertexMeta,
+    CopyAction, CopySource, Definition, FileAction, FileOp, GitSource, HttpSource, LocalSource,
+    Mtime, Op, SourceOp, Unpack, Vertex, VertexMeta,
 };
 use oci::Timestamp;
 use solver::{CancelToken, SolveError};
@@ -49,7 +49,7 @@ pub(crate) struct Loader<'a> {
 /// The main context as it came in.
 enum Main {
     /// A directory of this machine.
-    Directory,
+    Directory(PathBuf),
     /// A checkout, or what was in an archive.
     Tree(TreeOutput),
     /// A Dockerfile alone, and what stands for the context.
@@ -63,7 +63,7 @@ impl Loader<'_> {
     /// If one of them cannot be had.
     pub(crate) fn load(&self) -> Result<(ContextInput, Source), Failure> {
         let main = match &self.request.context {
-            ContextSource::Directory(_) => Main::Directory,
+            ContextSource::Directory(dir) => Main::Directory(dir.clone()),
             ContextSource::Git(git) => Main::Tree(self.checkout(git)?),
             ContextSource::Http(http) => self.download(http)?,
             ContextSource::Stdin => self.stdin()?,
@@ -74,43 +74,53 @@ impl Loader<'_> {
     }
 
     fn dockerfile(&self, main: Main) -> Result<(ContextInput, Source), Failure> {
-        let from_stdin = self.request.context == ContextSource::Stdin;
-        let source = match (&self.request.dockerfile, &main) {
-            (DockerfileSource::Http(http), _) => {
-                let file = self.file(http, &format!("[internal] load {}", http.url))?;
-                Source::new(DOCKERFILE, file.read(MAX_FILE)?)?
+        match main {
+            Main::Directory(dir) => {
+                let source = match self.elsewhere()? {
+                    Some(source) => source,
+                    None => dockerfile::read(self.request, self.cancel)?,
+                };
+                Ok((ContextInput::Directory(dir), source))
             }
-            (DockerfileSource::Stdin, _) => dockerfile::read_stdin(self.cancel)?,
-            (DockerfileSource::File(path), Main::Tree(_) | Main::Dockerfile(..))
-                if path.is_absolute() && !from_stdin =>
-            {
-                dockerfile::read_path(path)?
+            Main::Tree(tree) => {
+                let source = match (self.elsewhere()?, &self.request.dockerfile) {
+                    (Some(source), _) => source,
+                    (None, DockerfileSource::File(path)) => self.read_in(&tree, path)?,
+                    (None, _) => self.read_in(&tree, Path::new(DOCKERFILE))?,
+                };
+                Ok((ContextInput::Tree(tree), source))
             }
-            (DockerfileSource::File(path), Main::Tree(tree)) => self.read_in(tree, path)?,
-            (DockerfileSource::Default, Main::Tree(tree)) => {
-                self.read_in(tree, Path::new(DOCKERFILE))?
+            Main::Dockerfile(own, context) => {
+                let source = match (self.elsewhere()?, &self.request.dockerfile) {
+                    (Some(source), _) => source,
+                    (None, DockerfileSource::File(path)) => {
+                        return Err(Failure::error(format!(
+                            "the context is a Dockerfile itself: there is no file {} in it \
+                             (leave -f out)",
+                            path.display()
+                        )));
+                    }
+                    (None, _) => own,
+                };
+                Ok((context, source))
             }
-            (DockerfileSource::File(path), Main::Dockerfile(..)) => {
-                return Err(Failure::error(format!(
-                    "the context is a Dockerfile itself: there is no file {} in it (leave -f out)",
-                    path.display()
-                )));
+        }
+    }
+
+    /// A Dockerfile that has nothing to do with the context.
+    fn elsewhere(&self) -> Result<Option<Source>, Failure> {
+        let remote = matches!(self.request.context, ContextSource::Git(_) | ContextSource::Http(_));
+        match &self.request.dockerfile {
+            DockerfileSource::Http(http) => {
+                let file = self.file(http, "[internal] load remote Dockerfile")?;
+                Ok(Some(Source::new(DOCKERFILE, file.read(MAX_FILE)?)?))
             }
-            (_, Main::Dockerfile(..)) => {
-                let Main::Dockerfile(source, context) = main else { unreachable!() };
-                return Ok((context, source));
+            DockerfileSource::Stdin => dockerfile::read_stdin(self.cancel).map(Some),
+            DockerfileSource::File(path) if remote && path.is_absolute() => {
+                dockerfile::read_path(path).map(Some)
             }
-            (_, Main::Directory) => dockerfile::read(self.request, self.cancel)?,
-        };
-        let context = match (main, &self.request.context) {
-            (Main::Tree(tree), _) => ContextInput::Tree(tree),
-            (Main::Dockerfile(_, context), _) => context,
-            (Main::Directory, ContextSource::Directory(dir)) => {
-                ContextInput::Directory(dir.clone())
-            }
-            (Main::Directory, _) => ContextInput::Tree(TreeOutput::empty()),
-        };
-        Ok((context, source))
+            DockerfileSource::File(_) | DockerfileSource::Default => Ok(None),
+        }
     }
 
     /// Reads the Dockerfile `path` of a context that is no directory of this machine.
@@ -139,9 +149,24 @@ impl Loader<'_> {
     fn checkout(&self, git: &GitSource) -> Result<TreeOutput, Failure> {
         let mut definition = Definition::default();
         let op = Op::Source(SourceOp::Git(git.clone()));
-        let name = format!("[internal] load git source {}", git.remote);
+        let name = format!("[internal] load git source {git}");
         definition.add(vertex(op, Vec::new(), name));
         self.tree(&definition, HashMap::new())
+    }
+
+    /// When the commit was made that `git` means: all files of its tree have that time.
+    ///
+    /// # Errors
+    /// If the repository cannot be reached.
+    pub(super) fn commit_time(&self, git: &GitSource) -> Result<Option<Timestamp>, Failure> {
+        let whole = GitSource {
+            subdir: None,
+            keep_git_dir: false,
+            submodules: false,
+            mtime: Mtime::Commit,
+            ..git.clone()
+        };
+        Ok(self.engine.newest_file(&self.checkout(&whole)?)?)
     }
 
     fn download(&self, http: &HttpSource) -> Result<Main, Failure> {
@@ -154,7 +179,11 @@ impl Loader<'_> {
         Ok(Main::Dockerfile(source, ContextInput::File(file)))
     }
 
-    fn file(&self, http: &HttpSource, name: &str) -> Result<Arc<FileTree>, Failure> {
+    /// The file behind a URL; `name` is the step's.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub(super) fn file(&self, http: &HttpSource, name: &str) -> Result<Arc<FileTree>, Failure> {
         let mut definition = Definition::default();
         let op = Op::Source(SourceOp::Http(http.clone()));
         definition.add(vertex(op, Vec::new(), name.to_owned()));
@@ -193,7 +222,10 @@ impl Loader<'_> {
     }
 
     /// What is in an archive; owners, modes and times are those that it tells.
-    fn unpack(&self, file: &Arc<FileTree>) -> Result<TreeOutput, Failure> {
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub(super) fn unpack(&self, file: &Arc<FileTree>) -> Result<TreeOutput, Failure> {
         let mut definition = Definition::default();
         let source = LocalSource { name: ARCHIVE.to_owned(), ignore: IgnoreList::default() };
         let archive = definition.add(vertex(

@@ -3,6 +3,7 @@
 pub mod build;
 mod call;
 mod dockerfile;
+mod epoch;
 mod export;
 mod failure;
 mod images;

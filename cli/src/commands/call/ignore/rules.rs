@@ -146,6 +146,7 @@ impl Rules {
             if !self.matcher.may_reinclude_below(&dir) {
                 continue;
             }
+            let mut below = Vec::new();
             for Found { path, directory } in self.list(&dir)? {
                 let verdict = self.matcher.decide_alone(&path);
                 if let Verdict { excluded: false, rule: Some(rule) } = verdict {
@@ -153,9 +154,10 @@ impl Rules {
                     return Ok(());
                 }
                 if directory {
-                    open.push(path);
+                    below.push(path);
                 }
             }
+            open.extend(below.into_iter().rev());
         }
         Ok(())
     }
