@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PREFIX ?= /usr/local
 
-.PHONY: build demo test bench install lint
+.PHONY: build demo test bench fuzz install lint
 
 # The release binary. RocksDB takes about ten minutes, the first time only.
 build:
@@ -20,6 +20,10 @@ test:
 # The benchmarks' table.
 bench:
 	@scripts/bench
+
+# Ten minutes of fuzzing for each parser, or FUZZ_SECONDS; needs a nightly compiler.
+fuzz:
+	@scripts/fuzz
 
 # Formatting and clippy.
 lint:

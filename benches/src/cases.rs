@@ -6,7 +6,7 @@ use tests::context::Context;
 use tests::drydock::{Drydock, Run};
 use tests::random::Random;
 
-use crate::syncs;
+use crate::{language, syncs};
 
 /// How large a case is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +42,16 @@ pub trait Case {
 
 /// All cases.
 pub fn all(size: Size) -> Vec<Box<dyn Case>> {
-    vec![
+    let mut cases: Vec<Box<dyn Case>> = vec![
         Box::new(Unchanged::new(size)),
         Box::new(Runs::new(size, true)),
         Box::new(Runs::new(size, false)),
         Box::new(Chain::new(size)),
         Box::new(Export::new(size, false)),
         Box::new(Export::new(size, true)),
-    ]
+    ];
+    cases.extend(language::cases(size));
+    cases
 }
 
 /// A state directory in which `base:1` is the base image.

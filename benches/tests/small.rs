@@ -1,7 +1,7 @@
 //! The small sizes run, whatever time they take.
 
 use benches::cases::{self, Size};
-use benches::measure;
+use benches::{language, measure};
 
 #[test]
 fn privileged_every_case_runs() {
@@ -13,4 +13,11 @@ fn privileged_every_case_runs() {
         assert_eq!(measurement.times.len(), 2, "{table}");
     }
     assert_eq!(table.lines().count(), 2 + found.len());
+}
+
+#[test]
+fn dockerfiles_of_every_shape_are_read() {
+    let mut cases = language::cases(Size::Small);
+    let found = measure::interleaved(&mut cases, 2);
+    assert!(found.iter().all(|m| m.times.len() == 2 && m.target.is_some()));
 }

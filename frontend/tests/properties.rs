@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use frontend::{lower, parse, parse_ignore};
 use proptest::prelude::*;
+use support::invariants::check;
 use support::{Images, lowered, options};
 
 /// Pieces of which most Dockerfiles, right and wrong ones, can be put together.
@@ -95,24 +96,6 @@ const PIECES: &[&str] = &[
 
 fn dockerfile() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(PIECES), 0..60).prop_map(|p| p.concat())
-}
-
-fn check(text: &str) {
-    let parsed = parse("Dockerfile", text);
-    for diagnostic in &parsed.diagnostics {
-        let (start, end) = (diagnostic.span.start as usize, diagnostic.span.end as usize);
-        assert!(start <= end && end <= text.len(), "{diagnostic:?}");
-    }
-    for instruction in &parsed.dockerfile.instructions {
-        let (start, end) = (instruction.span.start as usize, instruction.span.end as usize);
-        assert!(text.get(start..end).is_some(), "{instruction:?}");
-    }
-    if let Ok(lowered) = lower(&parsed, &options(), &Images::default()) {
-        assert_eq!(lowered.history.len(), lowered.config.history.len());
-        let layers = lowered.config.history.iter().filter(|h| !h.empty_layer).count();
-        let below = lowered.base.map_or(0, |b| b.config.rootfs.diff_ids.len());
-        assert_eq!(layers, lowered.layers.len() + below);
-    }
 }
 
 proptest! {

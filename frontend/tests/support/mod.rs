@@ -1,6 +1,8 @@
 //! What the tests of this crate share: a resolver of made-up images, and short ways to lower.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod invariants;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -100,7 +100,7 @@ fn whole(
 fn line(instruction: &Instruction, escape: char) -> String {
     let plain = arguments::line(instruction, escape, Quoting::Least, false);
     let takes = matches!(instruction.kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_));
-    if !takes || !(plain.contains("<<") || !instruction.heredocs.is_empty()) {
+    if !takes || (!plain.contains("<<") && instruction.heredocs.is_empty()) {
         return plain;
     }
     let others = Quoting::ALL
