@@ -28,6 +28,7 @@ Examples:
   drydock build -o type=oci,dest=app.tar .              an OCI archive
   drydock build -o out .                                the files of the image in ./out
   drydock build -t localhost:5000/app --push .          into a registry
+  drydock build --check .                               what is doubtful in the Dockerfile
 
 Exit status: 0 when everything asked for was made, 1 otherwise; 130 after a second Ctrl-C.";
 
