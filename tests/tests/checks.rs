@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
-use tests::base_image::BaseImage;
+use tests::base_image::{BaseImage, TarBuilder};
 use tests::context::Context;
 use tests::drydock::{Drydock, Output, Run};
+use tests::http_server::{HttpServer, Page};
 use tests::registry_server::RegistryServer;
 use tests::{require_programs, require_root};
 
@@ -192,6 +193,39 @@ fn dockerfiles_from_elsewhere() {
     assert_eq!(rules(&stdin.output()), ["LegacyKeyValueFormat"]);
     let run = drydock.bare_build(&context).args(["--check", "-f", "-"]).stdin(text);
     assert_eq!(rules(&run.output()), ["LegacyKeyValueFormat"]);
+}
+
+#[test]
+fn dockerfiles_behind_urls() {
+    let drydock = Drydock::new();
+    let server = HttpServer::start();
+    let text = "# a  makes it\nFROM scratch AS a\nENV a b\n";
+    server.put("/Dockerfile", Page::new(text));
+    let call = |what: &str| {
+        let run = drydock.command("build").args(["--progress=plain", what]);
+        run.arg(server.url("/Dockerfile")).output()
+    };
+    assert_eq!(rules(&call("--check")), ["LegacyKeyValueFormat"]);
+    assert!(call("--call=targets").text().contains("a (default) makes it"));
+    assert!(call("--call=outline").text().contains("DESCRIPTION: makes it"));
+    let context = Context::empty().file(".dockerignore", "x\n");
+    server.put("/copy", Page::new("FROM scratch\nCOPY x /\n"));
+    let run = drydock.bare_build(&context).args(["--check", "-f", &server.url("/copy")]);
+    assert_eq!(rules(&run.output()), ["CopyIgnoredFile"]);
+    let output = drydock.command("build").args(["--check", &server.url("/none")]).fails();
+    assert!(output.stderr.contains("404"), "{output}");
+}
+
+#[test]
+fn privileged_dockerfiles_in_archives() {
+    require_root!();
+    let drydock = Drydock::new();
+    let tar = TarBuilder::new().file("Dockerfile", 0o644, "FROM scratch\nENV a b\n").finish();
+    let server = HttpServer::start();
+    server.put("/c.tar", Page::new(tar.clone()));
+    let run = || drydock.command("build").args(["--progress=plain", "--check"]);
+    assert_eq!(rules(&run().arg("-").stdin(tar).output()), ["LegacyKeyValueFormat"]);
+    assert_eq!(rules(&run().arg(server.url("/c.tar")).output()), ["LegacyKeyValueFormat"]);
 }
 
 #[test]

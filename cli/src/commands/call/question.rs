@@ -28,6 +28,9 @@ use crate::request::BuildRequest;
 use crate::secrets::SecretStore;
 use crate::signals::{self, SignalGuard};
 
+/// What an ordinary user is told whose context cannot be brought in.
+const UNPACKING: &str = "an archive is unpacked as a build would do it, which takes root";
+
 /// A call that is going on.
 pub(super) struct Question<'a> {
     request: BuildRequest,
@@ -101,7 +104,13 @@ impl<'a> Question<'a> {
                 jobs: jobs_of(&self.request),
                 started: Timestamp::now(),
             };
-            loader.load()?.1
+            let loaded = loader.load();
+            let archive = !matches!(self.request.context, ContextSource::Directory(_));
+            let hint = |failure: Failure| match archive && !session::is_root() {
+                true => failure.hint(UNPACKING),
+                false => failure,
+            };
+            loaded.map_err(hint)?.1
         };
         let Self { request, progress, cancel, .. } = self;
         if request.has_directories() {
