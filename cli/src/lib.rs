@@ -3,6 +3,7 @@
 //! [`main`] does everything; the modules are pure where they can be: arguments to a request,
 //! events to views, errors to text.
 
+pub mod agents;
 pub mod args;
 pub mod client;
 pub mod commands;

@@ -7,16 +7,18 @@ use std::path::PathBuf;
 
 use worker::Secrets;
 
+use crate::agents::Agents;
 use crate::args::{SecretArg, SecretPlace};
 use crate::environment::Environment;
 
 /// The largest secret, in bytes (BuildKit: `session/secrets`, `MaxSecretSize`).
 const MAX_SECRET: u64 = 500 * 1024;
 
-/// The secrets of a build, by id.
+/// The secrets of a build, by id, and the ssh agents that it lends.
 #[derive(Default)]
 pub struct SecretStore {
     by_id: BTreeMap<String, Value>,
+    agents: Agents,
     notes: Vec<String>,
 }
 
@@ -75,6 +77,12 @@ impl SecretStore {
         Ok(store)
     }
 
+    /// The same with the ssh agents that steps may ask.
+    #[must_use]
+    pub fn with_agents(self, agents: Agents) -> Self {
+        Self { agents, ..self }
+    }
+
     /// What is to be said before the build starts.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -93,6 +101,10 @@ impl Secrets for SecretStore {
             }
         };
         if value.len() as u64 > MAX_SECRET { Err(too_large()) } else { Ok(Some(value)) }
+    }
+
+    fn agent(&self, id: &str) -> Option<PathBuf> {
+        self.agents.socket(id)
     }
 }
 

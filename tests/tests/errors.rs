@@ -114,7 +114,7 @@ fn privileged_bad_command_lines() {
         (&["-t", "Bad Name"][..], "Bad Name"),
         (&["--target", "nope"], "nope"),
         (&["-o", "type=nope"], "nope"),
-        (&["--ssh", "default"], "not supported yet: --ssh"),
+        (&["--ssh", "default"], "--ssh default: SSH_AUTH_SOCK is not set"),
         (&["--platform", "linux/s390x"], "s390x"),
         (&["--build-context", "x=oci-layout:///no/such/place"], "/no/such/place"),
         (&["-f", "/no/such/file"], "/no/such/file"),

@@ -4,7 +4,7 @@ use std::fs;
 
 use tests::context::Context;
 use tests::drydock::Drydock;
-use tests::require_root;
+use tests::{require_programs, require_root};
 
 #[test]
 fn privileged_binds_show_stages_contexts_and_nothing() {
@@ -198,6 +198,56 @@ fn privileged_tmpfs_and_secrets_leave_nothing() {
     let needed = Context::new("FROM busybox\nRUN --mount=type=secret,id=missing,required true\n");
     let output = drydock.build(&needed).fails();
     assert!(output.stderr.contains("secret \"missing\": the build has none"), "{output}");
+}
+
+#[test]
+fn privileged_ssh_agents_are_lent() {
+    require_root!();
+    require_programs!("ssh-agent", "ssh-add", "ssh-keygen");
+    let drydock = Drydock::new();
+    let key = drydock.place("key");
+    let comment = "the-key-of-this-test";
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"])
+        .arg(&key)
+        .status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let context = Context::new(
+        "FROM busybox\nCOPY root /\n\
+         RUN --mount=type=ssh,uid=9,mode=660 --mount=type=ssh,id=other \\\n\
+             echo $SSH_AUTH_SOCK > /out; stat -c '%a %u' $SSH_AUTH_SOCK >> /out; ls /run/buildkit >> /out; \\\n\
+             for n in 1 2; do ssh-add -l | grep -c the-key-of-this-test >> /out; done\n",
+    );
+    let context = with_program(context, "root", "/usr/bin/ssh-add");
+    let with_key = format!("default={}", key.display());
+    let image = drydock.build(&context).args(["--ssh", &with_key]).image();
+    assert_eq!(image.text("out"), "/run/buildkit/ssh_agent.0\n660 9\nssh_agent.0\n1\n1\n");
+    assert!(!image.root.has("run/buildkit"));
+    assert_eq!(
+        fs::read_dir(drydock.state().join("run"))
+            .unwrap()
+            .flatten()
+            .filter(|entry| { entry.file_name().to_string_lossy().starts_with("ssh-") })
+            .count(),
+        0,
+        "a socket outlived its step"
+    );
+    let needed = Context::new("FROM busybox\nRUN --mount=type=ssh,required true\n");
+    let output = drydock.build(&needed).fails();
+    assert!(output.stderr.contains("the build lends none of this id"), "{output}");
+    let output = drydock.build(&context).args(["--ssh", "default=/no/such"]).fails();
+    assert!(output.stderr.contains("--ssh default: cannot read \"/no/such\""), "{output}");
+}
+
+/// The context with a program of this machine, and what it needs, below `root`.
+fn with_program(context: Context, root: &str, program: &str) -> Context {
+    let needed = std::process::Command::new("ldd").arg(program).output().unwrap();
+    let text = String::from_utf8(needed.stdout).unwrap();
+    let libraries = text.split_whitespace().filter(|word| word.starts_with('/'));
+    [program].into_iter().chain(libraries).fold(context, |context, path| {
+        let to = format!("{root}{path}");
+        context.file(&to, fs::read(path).unwrap()).mode(&to, 0o755)
+    })
 }
 
 /// The files below `dir` that hold `needle`.

@@ -10,6 +10,7 @@ use snapshotter::{ACTIVE_SUFFIX, Kind, Snapshotter};
 use solver::{CancelToken, StepContext};
 
 use crate::error::WorkerError;
+use crate::source::{GitEnvironment, GitState};
 
 /// The file below the snapshots that tells how they are stored.
 const KIND_FILE: &str = "kind";
@@ -22,6 +23,8 @@ pub struct EngineConfig {
     pub root: PathBuf,
     /// How registries are reached.
     pub registry: ClientConfig,
+    /// What git needs of the caller's environment.
+    pub git: GitEnvironment,
     /// The effective user id of this process: a state directory belongs to one.
     pub uid: u32,
     /// Stops what is not a step: compressing layers.
@@ -33,6 +36,7 @@ pub struct Engine {
     pub(crate) state: Arc<State>,
     pub(crate) snapshotter: Arc<Snapshotter>,
     pub(crate) client: Arc<Client>,
+    pub(crate) git: GitState,
     pub(crate) cancel: CancelToken,
     executor: OnceLock<Result<Executor, String>>,
     /// Leases of killed processes: their control groups are still there.
@@ -57,6 +61,7 @@ impl Engine {
             state: Arc::new(state),
             snapshotter,
             client: Arc::new(Client::new(config.registry)),
+            git: GitState::new(config.git),
             cancel: config.cancel,
             executor: OnceLock::new(),
             dead,
@@ -95,7 +100,10 @@ impl Engine {
                 lease: self.state.lease().name().to_owned(),
             };
             let executor = Executor::new(config).map_err(|e| e.to_string())?;
-            self.dead.iter().for_each(|lease| executor.sweep(lease));
+            for lease in &self.dead {
+                executor.sweep(lease);
+                self.sweep_sockets(lease);
+            }
             Ok(executor)
         };
         self.executor.get_or_init(open).as_ref().map_err(|e| WorkerError::Unsupported(e.clone()))

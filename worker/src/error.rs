@@ -181,6 +181,9 @@ pub enum WorkerError {
         /// What it is called.
         name: String,
     },
+    /// A tree of a git repository cannot be had.
+    #[error(transparent)]
+    Git(Box<crate::source::GitError>),
     /// A name that no image has.
     #[error("no such image: {0}")]
     NoImage(Reference),
@@ -193,6 +196,14 @@ pub enum WorkerError {
         /// Its id.
         id: String,
         /// What is wrong; never its value.
+        reason: String,
+    },
+    /// An ssh agent that a step mounts.
+    #[error("ssh agent {id:?}: {reason}")]
+    SshAgent {
+        /// Its id.
+        id: String,
+        /// What is wrong.
         reason: String,
     },
     /// A directory of a cache mount that cannot be shown.

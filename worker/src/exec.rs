@@ -3,7 +3,7 @@
 use executor::{
     ExitStatus, InjectedFile, Limits, Network, Output as ProcessOutput, ProcessSpec, Security,
 };
-use graph::{ExecOp, MountKind, NetworkMode, SecurityMode};
+use graph::{ExecOp, NetworkMode, SecurityMode};
 use snapshotter::Hints;
 use solver::{StepContext, Stream};
 
@@ -59,9 +59,6 @@ impl Engine {
 
 /// What `op` wants that steps cannot have yet, as the flag that asks for it.
 pub(crate) fn unsupported(op: &ExecOp) -> Option<&'static str> {
-    if op.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Ssh { .. })) {
-        return Some("--mount=type=ssh");
-    }
     match op.security {
         SecurityMode::Insecure => Some("--security=insecure"),
         SecurityMode::Sandbox => (!op.devices.is_empty()).then_some("--device"),

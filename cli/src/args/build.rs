@@ -13,6 +13,7 @@ use super::later::{IgnoredArgs, LaterArgs};
 use super::output::{self, OutputSpec};
 use super::pair::{self, BuildArg, ExtraHost, Label, NamedContext};
 use super::secret::{self, SecretArg};
+use super::ssh::{self, SshArg};
 
 const IMAGE: &str = "Image";
 const OUTPUT: &str = "Output";
@@ -104,6 +105,9 @@ pub struct BuildArgs {
     /// A secret, from a file or a variable: id=ID[,src=FILE|env=VARIABLE]; may be repeated
     #[arg(long = "secret", value_name = "SECRET", value_parser = secret::parse, help_heading = STEPS)]
     pub secrets: Vec<SecretArg>,
+    /// An ssh agent for RUN: default (that of SSH_AUTH_SOCK), or a socket, or keys for one
+    #[arg(long = "ssh", value_name = "ID[=SOCKET|KEY]", value_parser = ssh::parse, help_heading = STEPS)]
+    pub ssh: Vec<SshArg>,
     /// Let RUN leave the sandbox where it asks for it: network.host, security.insecure or device
     #[arg(long = "allow", value_name = "WHAT", value_parser = allow::parse, help_heading = STEPS)]
     pub allow: Vec<Entitlement>,

@@ -38,8 +38,6 @@ pub struct LaterArgs {
     #[arg(long, hide = true)]
     shm_size: Option<String>,
     #[arg(long, hide = true)]
-    ssh: Vec<String>,
-    #[arg(long, hide = true)]
     ulimit: Vec<String>,
 }
 
@@ -67,7 +65,6 @@ impl LaterArgs {
             ("--provenance", wanted(&self.provenance)),
             ("--sbom", wanted(&self.sbom)),
             ("--shm-size", self.shm_size.is_some()),
-            ("--ssh", !self.ssh.is_empty()),
             ("--ulimit", !self.ulimit.is_empty()),
         ];
         flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)

@@ -8,6 +8,7 @@ pub mod later;
 pub mod output;
 pub mod pair;
 pub mod secret;
+pub mod ssh;
 pub mod store;
 pub mod suggest;
 pub mod switch;
@@ -23,6 +24,7 @@ pub use call::{Call, CallFormat, CallSpec};
 pub use output::{LayerCompression, LayerOptions, OutputKind, OutputSpec, Stream};
 pub use pair::{BuildArg, ExtraHost, Label, NamedContext};
 pub use secret::{SecretArg, SecretPlace};
+pub use ssh::SshArg;
 pub use store::{
     DuArgs, ImagesArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs, PushArgs, RmiArgs, TagArgs,
 };
@@ -254,7 +256,6 @@ mod tests {
     #[test]
     fn flags_that_are_not_supported_yet() {
         for flag in [
-            "--ssh=default",
             "--cache-from=x",
             "--cache-to=x",
             "--memory=1g",
@@ -284,7 +285,7 @@ mod tests {
         {
             assert!(help.text.contains(name), "{name}");
         }
-        assert!(!run("drydock build -h").unwrap_err().text.contains("--ssh"));
+        assert!(!run("drydock build -h").unwrap_err().text.contains("--cache-from"));
         for line in ["drydock --version", "drydock -V", "/bin/build --version"] {
             assert!(matches!(run(line).unwrap().command, Command::Version), "{line}");
         }

@@ -23,6 +23,7 @@ use super::load_context::Loader;
 use super::lowering::{self, place_of};
 use super::session;
 use super::task::Task;
+use crate::agents::Agents;
 use crate::args::{BuildArgs, Call, OutputSpec, ProgressMode};
 use crate::console::{self, Terminals};
 use crate::errors::{chain, diagnostic, recap};
@@ -55,7 +56,8 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     let terminals = Terminals::of_process();
     let (view, notes) = View::choose(args.progress, args.quiet, environment, terminals);
     dockerfile::check_contexts(&request)?;
-    let secrets = SecretStore::new(&args.secrets, environment)?;
+    let agents = Agents::new(&args.ssh, environment)?;
+    let secrets = SecretStore::new(&args.secrets, environment)?.with_agents(agents);
     let iidfile = result_file(request.iidfile.as_deref())?;
     let metadata_file = result_file(request.metadata_file.as_deref())?;
     let targets = Targets::open(&request.outputs, terminals)?;
@@ -201,8 +203,7 @@ impl Build {
         let mut lowered = frontend::lower_with_warnings(parsed, &options, images, &mut warnings);
         if let Some(name) = lowered.as_ref().ok().and_then(epoch::name_in) {
             let question = Question { loader, parsed, images, main };
-            let title = format!("[internal] resolve {EPOCH}={name}");
-            let time = in_task(&self.progress, &self.cancel, &title, || question.time_of(&name))?;
+            let time = question.time_of(&name)?;
             let seconds = time.map(|s| s.to_string()).unwrap_or_default();
             // From here on it is a number, for every ARG of that name, too.
             options.build_args.insert(EPOCH.to_owned(), seconds);

@@ -6,6 +6,7 @@
 mod bind;
 mod cache;
 mod secret;
+mod ssh;
 
 use ::cache::mount::CacheMount;
 use executor::{InjectedFile, Volume};
@@ -20,13 +21,14 @@ use crate::result::Writable;
 use crate::source::Secrets;
 
 pub(crate) use bind::Shown;
+use ssh::Forward;
 
 /// The permissions of a tmpfs's root, as the kernel gives them.
 const TMPFS_MODE: u32 = 0o1777;
 
 /// What the build gives to the mounts of a step.
 pub(crate) struct Setting<'a> {
-    /// `--secret`.
+    /// `--secret` and `--ssh`.
     pub(crate) secrets: &'a dyn Secrets,
     /// Whether cache mounts start empty (`--no-cache`).
     pub(crate) fresh: bool,
@@ -45,6 +47,8 @@ pub(crate) struct StepMounts<'e> {
     scratch: Vec<Writable>,
     /// Keeps what binds show from being collected.
     held: Vec<TreeOutput>,
+    /// The sockets of ssh agents.
+    forwards: Vec<Forward>,
     /// Keeps the locks of cache mounts.
     caches: Vec<CacheMount>,
 }
@@ -66,6 +70,7 @@ impl Engine {
             env: Vec::new(),
             scratch: Vec::new(),
             held: Vec::new(),
+            forwards: Vec::new(),
             caches: Vec::new(),
         };
         let caches = self.cache_mounts(op, inputs, setting, context)?;
@@ -93,8 +98,7 @@ impl Engine {
                     mounts.volumes.push(Volume { mount: Mount { target, source, flags }, part });
                 }
                 MountKind::Secret { .. } => mounts.secret(mount, setting.secrets)?,
-                // Refused before the build began.
-                MountKind::Ssh { .. } => return Err(WorkerError::NotYet("--mount=type=ssh")),
+                MountKind::Ssh { .. } => mounts.ssh(mount, setting.secrets)?,
             }
         }
         mounts.caches = caches.open;

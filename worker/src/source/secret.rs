@@ -1,6 +1,7 @@
 //! Secrets that a source needs: tokens of servers.
 
 use std::io;
+use std::path::PathBuf;
 
 /// The secrets of one build, by their ids (`--secret`). They are in no key and no record.
 pub trait Secrets: Send + Sync {
@@ -9,6 +10,13 @@ pub trait Secrets: Send + Sync {
     /// # Errors
     /// If it cannot be read.
     fn get(&self, id: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// The socket of the ssh agent that the build lends to its steps as `id` (`--ssh`); none if
+    /// it lends none of that name.
+    fn agent(&self, id: &str) -> Option<PathBuf> {
+        let _ = id;
+        None
+    }
 }
 
 /// A build without secrets.
