@@ -1,7 +1,8 @@
-//! `cargo run --release -p benches [-- --small] [--rounds N]`: prints the table.
+//! `cargo run --release -p benches [-- --small] [--language] [--rounds N]`: prints the table, of the
+//! Dockerfile language alone if asked to.
 
 use benches::cases::{self, Size};
-use benches::measure;
+use benches::{language, measure};
 
 /// Rounds, unless others are asked for.
 const ROUNDS: usize = 9;
@@ -11,6 +12,7 @@ fn main() {
     let size = if args.iter().any(|a| a == "--small") { Size::Small } else { Size::Large };
     let rounds =
         args.iter().position(|a| a == "--rounds").and_then(|at| args.get(at + 1)?.parse().ok());
-    let mut cases = cases::all(size);
+    let language = args.iter().any(|a| a == "--language");
+    let mut cases = if language { language::cases(size) } else { cases::all(size) };
     print!("{}", measure::table(size, &measure::interleaved(&mut cases, rounds.unwrap_or(ROUNDS))));
 }

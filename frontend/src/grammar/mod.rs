@@ -39,11 +39,11 @@ pub(crate) const KEYWORDS: [&str; 18] = [
 
 /// Reads a Dockerfile.
 pub(crate) fn parse(text: &str) -> (Dockerfile, Vec<Diagnostic>) {
-    let (file, mut diagnostics) = syntax::scan(text);
     let mut grammar = Grammar { diagnostics: Vec::new() };
-    let instructions: Vec<Instruction> =
-        file.instructions.into_iter().map(|raw| grammar.instruction(raw)).collect();
-    let dockerfile = Dockerfile { directives: file.directives, instructions };
+    let mut instructions = Vec::new();
+    let (directives, mut diagnostics) =
+        syntax::each(text, |raw| instructions.push(grammar.instruction(raw)));
+    let dockerfile = Dockerfile { directives, instructions };
     if !dockerfile.instructions.is_empty() {
         checks::order(&dockerfile, &mut grammar.diagnostics);
         checks::style(&dockerfile, &mut grammar.diagnostics);

@@ -101,6 +101,14 @@ pub struct Pair {
 
 /// Scans a Dockerfile.
 pub fn scan(text: &str) -> (File, Vec<Diagnostic>) {
+    let mut instructions = Vec::new();
+    let (directives, diagnostics) = each(text, |raw| instructions.push(raw));
+    (File { directives, instructions }, diagnostics)
+}
+
+/// Scans a Dockerfile and hands its instructions over one by one, so that a large file does not
+/// stand in memory twice.
+pub(crate) fn each(text: &str, mut take: impl FnMut(Raw)) -> (Directives, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
     let directives = directive::read(text, &mut diagnostics);
     let mut scanner = Scanner {
@@ -109,11 +117,12 @@ pub fn scan(text: &str) -> (File, Vec<Diagnostic>) {
         diagnostics,
         comments: Vec::new(),
     };
-    let mut file = File { directives, instructions: Vec::new() };
+    let mut empty = true;
     while let Some(raw) = scanner.next_instruction() {
-        file.instructions.push(raw);
+        take(raw);
+        empty = false;
     }
-    if file.instructions.is_empty() {
+    if empty {
         let problem = if text.trim().is_empty() {
             "the Dockerfile is empty"
         } else {
@@ -121,7 +130,7 @@ pub fn scan(text: &str) -> (File, Vec<Diagnostic>) {
         };
         scanner.diagnostics.push(Diagnostic::error(Span::new(0, text.len()), problem));
     }
-    (file, scanner.diagnostics)
+    (directives, scanner.diagnostics)
 }
 
 struct Scanner<'a> {
