@@ -112,6 +112,8 @@ fn an_equal_image_is_not_written_again_and_a_damaged_one_is_none() {
 struct Snapshots {
     dir: PathBuf,
     parents: BTreeMap<String, (Option<String>, Kind)>,
+    /// Who has whose layer.
+    uses: BTreeMap<String, String>,
     order: Vec<String>,
 }
 
@@ -125,7 +127,7 @@ impl Snapshots {
             .iter()
             .map(|(id, parent, kind)| ((*id).into(), (parent.map(str::to_owned), *kind)))
             .collect();
-        Self { dir, parents, order: Vec::new() }
+        Self { dir, parents, uses: BTreeMap::new(), order: Vec::new() }
     }
 }
 
@@ -135,7 +137,7 @@ impl Collector for Snapshots {
         let item = |(id, (parent, kind)): (&String, &(Option<String>, Kind))| Item {
             id: ItemId::Snapshot(id.clone()),
             parent: parent.clone(),
-            uses: None,
+            uses: self.uses.get(id).cloned(),
             size: 100,
             created: Timestamp::EPOCH,
             last_used: Timestamp::from_seconds(10),
@@ -198,6 +200,35 @@ fn collection_leaves_what_is_needed() {
     state.collect(&all, &mut snapshots).unwrap();
     assert_eq!(snapshots.order.len(), 6);
     assert!(blobs.list().unwrap().is_empty());
+}
+
+#[test]
+fn a_layer_outlives_what_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = common::open(dir.path());
+    let mut snapshots = Snapshots::new(
+        &state,
+        &[
+            ("base", None, Kind::Regular),
+            ("layer", None, Kind::Regular),
+            ("one", Some("base"), Kind::Regular),
+            ("two", Some("one"), Kind::Regular),
+        ],
+    );
+    let uses = [("one", "layer"), ("two", "layer")];
+    snapshots.uses = uses.map(|(id, layer)| (id.into(), layer.into())).into();
+    state.images().put(&image("a:1", "one", "config")).unwrap();
+    let held = state.lease().hold(Holding::Snapshot, "two").unwrap();
+    assert_eq!(state.usage(&mut snapshots).unwrap().totals.shared, 300);
+    state.collect(&Request::default(), &mut snapshots).unwrap();
+    assert!(snapshots.order.is_empty(), "{:?}", snapshots.order);
+    drop(held);
+    state.collect(&Request::default(), &mut snapshots).unwrap();
+    assert_eq!(snapshots.order, ["two"]);
+    state.images().remove(&image("a:1", "one", "config").id()).unwrap();
+    state.collect(&Request::default(), &mut snapshots).unwrap();
+    assert_eq!(snapshots.order[1], "one");
+    assert_eq!(snapshots.order.len(), 4);
 }
 
 #[test]
