@@ -22,7 +22,7 @@ pub use exec::{
 pub use file::{
     CopyAction, CopySource, FileAction, FileOp, InlineFile, MkdirAction, ModeChange, Owner, Unpack,
 };
-pub use git::{GitSource, GitUrlError, Mtime};
+pub use git::{GitSource, GitUrlError, Mtime, Remote, Transport};
 pub use op::{MergeOp, Op};
 pub use source::{HttpSource, ImageSource, LocalSource, SourceOp};
 pub use span::{SourceFile, SourceMap, Span};

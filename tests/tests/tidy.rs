@@ -43,7 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fuzz", &["frontend", "graph", "oci"]),
 ];
 /// What tests inside a crate may use besides.
-const TESTS_MAY_USE: &[(&str, &[&str])] = &[("registry", &["tests"])];
+const TESTS_MAY_USE: &[(&str, &[&str])] = &[("registry", &["tests"]), ("worker", &["tests"])];
 
 /// The most lines of a file.
 const FILE_LINES: usize = 800;

@@ -93,9 +93,6 @@ impl Engine {
         if let Err(error) = context.save() {
             self.warn(&format!("the files of the context will be read again next time: {error}"));
         }
-        for socket in context.skipped() {
-            self.warn(&format!("{socket} is a socket and was not copied"));
-        }
     }
 }
 
@@ -188,7 +185,7 @@ impl BuildWork<'_> {
                 description.line("submodules", if git.submodules { "yes" } else { "no" });
                 description.line("times", &json(&git.mtime));
                 if git.keep_git_dir {
-                    description.line("repository", &git.remote);
+                    description.line("repository", &git.public_remote());
                     description.line("ref", git.reference.as_deref().unwrap_or_default());
                 }
                 lock(&self.commits).insert(vertex, commit);

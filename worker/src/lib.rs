@@ -31,4 +31,4 @@ pub use context::ContextTree;
 pub use engine::{Engine, EngineConfig};
 pub use error::WorkerError;
 pub use output::{Output, Payload, Rewrite, TreeOutput};
-pub use source::{FileTree, NoSecrets, Secrets};
+pub use source::{FileTree, GitEnvironment, GitError, NoSecrets, Secrets};

@@ -26,6 +26,7 @@ pub(crate) fn engine(root: &Path) -> Arc<Engine> {
     let config = EngineConfig {
         root: root.to_owned(),
         registry: registry::ClientConfig::default(),
+        git: crate::GitEnvironment::new(std::env::vars_os()),
         uid: rustix::process::geteuid().as_raw(),
         cancel: solver::CancelToken::new(),
     };

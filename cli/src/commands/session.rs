@@ -34,6 +34,7 @@ pub(crate) fn open(
     let config = EngineConfig {
         root: root.to_owned(),
         registry: client::config(environment)?,
+        git: worker::GitEnvironment::new(&environment.variables),
         uid: rustix::process::geteuid().as_raw(),
         cancel: cancel.clone(),
     };

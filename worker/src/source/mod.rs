@@ -9,4 +9,6 @@ mod intake;
 mod secret;
 
 pub use file::FileTree;
+pub(crate) use git::GitState;
+pub use git::{GitEnvironment, GitError};
 pub use secret::{NoSecrets, Secrets};

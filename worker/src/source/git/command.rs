@@ -111,11 +111,7 @@ impl<'a> Call<'a> {
     }
 
     /// Over these protocols, with this configuration.
-    pub(super) fn over(
-        mut self,
-        protocols: &'static str,
-        config: Vec<(String, String)>,
-    ) -> Self {
+    pub(super) fn over(mut self, protocols: &'static str, config: Vec<(String, String)>) -> Self {
         self.protocols = protocols;
         self.config = config;
         self

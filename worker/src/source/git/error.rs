@@ -204,40 +204,30 @@ pub(super) fn advice(stderr: &str) -> Option<&'static str> {
     None
 }
 
-/// Whether git's complaint is about the repository that we keep, and not about the remote.
-pub(super) fn is_damage(error: &GitError) -> bool {
+/// Whether git may have failed because of the repository that we keep: it is made again then, and
+/// git asked once more. So all that is known to have nothing to do with it is left out.
+pub(super) fn may_be_damage(error: &GitError) -> bool {
     let GitError::Failed { detail, .. } = error else { return false };
-    let words = [
-        "corrupt",
-        "bad object",
-        "bad config",
-        "bad tree",
-        "bad pack",
-        "not a git repository",
-        "unable to read",
-        "unable to parse",
-        "unable to find",
-        "unable to unpack",
-        "could not read",
-        "inflate",
-        "loose object",
-        "packfile",
-        "invalid object",
-        "missing blob",
-        "missing tree",
-        "is empty",
-        "expected object",
-        "unexpected end",
-        "failed to read object",
-        "not a valid object name",
-        "cannot lock ref",
-        ".lock': File exists",
-        "bad signature",
-        "unknown repository extension",
-        "shallow file has changed",
+    let elsewhere = [
+        // The server, or the way to it.
+        "unable to access",
+        "unable to connect",
+        "Could not read from remote repository",
+        "hung up unexpectedly",
+        "early EOF",
+        "RPC failed",
+        "read error",
+        "remote error",
+        "not our ref",
+        "could not read Username",
+        "could not read Password",
+        "Authentication failed",
+        "not found",
+        "transport",
+        // The disk.
+        "No space left on device",
+        "Disk quota exceeded",
+        "File name too long",
     ];
-    // That of a terminal that is not there.
-    !detail.contains("could not read Username")
-        && !detail.contains("could not read Password")
-        && words.iter().any(|word| detail.contains(word))
+    !elsewhere.iter().any(|word| detail.contains(word))
 }
