@@ -33,7 +33,17 @@ fn registry_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a RegistryEr
 
 fn registry(error: &RegistryError) -> Option<String> {
     let host = host_of(&error.object);
+    let download = error.operation == Operation::Download;
     Some(match &error.kind {
+        ErrorKind::Unauthorized { .. } | ErrorKind::Denied(_) if download => {
+            let host = registry::authority(&error.object)?;
+            format!(
+                "what the server wants to see can be given as a secret: \
+                 --secret id=HTTP_AUTH_TOKEN_{host},src=FILE with a token, or \
+                 id=HTTP_AUTH_HEADER_{host} with a whole Authorization header"
+            )
+        }
+        ErrorKind::RateLimited(_) if download => return None,
         ErrorKind::Unauthorized { credentials: false, .. } | ErrorKind::Denied(_) => {
             format!("log in first, with `docker login {host}` or `skopeo login {host}`")
         }
@@ -50,7 +60,7 @@ fn registry(error: &RegistryError) -> Option<String> {
             "certificates are checked against the system's trust store, or SSL_CERT_FILE".to_owned()
         }
         ErrorKind::Network { .. } => {
-            "is there a way to that host? Proxies are taken from HTTPS_PROXY and NO_PROXY"
+            "is there a way to that host? Proxies are taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
                 .to_owned()
         }
         ErrorKind::Credentials(_) => {
@@ -91,6 +101,10 @@ mod tests {
         let tls = error(ErrorKind::Tls { host: "h".into(), message: "m".into() });
         assert!(hints(&tls)[0].contains("SSL_CERT_FILE"));
         assert!(hints(&error(ErrorKind::Protocol("x".into()))).is_empty());
+        let object = "http://…@h:80/f?…".to_owned();
+        let kind = ErrorKind::Denied(registry::Answer::default());
+        let denied = RegistryError { operation: Operation::Download, object, kind };
+        assert!(hints(&denied)[0].contains("HTTP_AUTH_TOKEN_h:80,"));
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
         assert!(hints(&error(ErrorKind::Sink(full)))[0].contains("drydock prune"));
         assert_eq!(host_of("busybox"), "docker.io");

@@ -149,10 +149,10 @@ impl StageLowering<'_, '_> {
             false => Unpack::Never,
         };
         let mut actions: Vec<FileAction> = Vec::new();
-        for source in sources {
+        for (source, word) in sources.into_iter().zip(&transfer.sources) {
             let (origin, unpack) = match (source.op(), &source) {
-                (Some(op), Source::Git(_)) => (self.remote(op), Unpack::Never),
-                (Some(op), _) => (self.remote(op), chosen(false)),
+                (Some(op), Source::Git(_)) => (self.remote(op, word), Unpack::Never),
+                (Some(op), _) => (self.remote(op, word), chosen(false)),
                 (None, _) => {
                     (self.origin(transfer.from.as_ref().map(|from| from.span)), chosen(true))
                 }
@@ -181,14 +181,14 @@ impl StageLowering<'_, '_> {
         actions
     }
 
-    /// The vertex of a remote source.
-    fn remote(&mut self, op: SourceOp) -> Origin {
+    /// The vertex of a remote source, which `word` names.
+    fn remote(&mut self, op: SourceOp, word: &Word) -> Origin {
         let name = match &op {
             SourceOp::Http(http) => http.url.clone(),
             SourceOp::Git(git) => git.remote.clone(),
             SourceOp::Image(_) | SourceOp::Local(_) => String::new(),
         };
-        let meta = VertexMeta { name, ignore_cache: self.ignore_cache, ..VertexMeta::default() };
+        let meta = VertexMeta { ignore_cache: self.ignore_cache, ..self.meta(name, word.span) };
         let vertex = Vertex { op: Op::Source(op), inputs: Vec::new(), meta };
         Origin { vertex: Some(self.all.definition.add(vertex)), context: false }
     }
