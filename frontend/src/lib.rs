@@ -20,13 +20,13 @@ use std::sync::Arc;
 
 use graph::SourceFile;
 
-pub use call::{Outline, OutlineArg, OutlineMount, Target, targets};
+pub use call::{Outline, OutlineArg, OutlineMount, Target};
 pub use diagnostic::{Diagnostic, Severity};
 pub use ignore::{IgnoreError, parse_ignore};
 pub use lower::{
     Entitlement, HistorySource, ImageLocation, ImageRequest, ImageResolver, LowerError,
     LowerOptions, Lowered, MAIN_CONTEXT, NamedContext, ResolvedBase, ResolvedImage, lower,
-    lower_with_warnings, outline,
+    lower_with_warnings, outline, targets,
 };
 
 /// A Dockerfile as it was read.

@@ -117,7 +117,7 @@ fn triggers_of_a_base_image() {
 #[test]
 fn the_stages() {
     let parsed = parse("Dockerfile", TEXT);
-    let found = targets(&parsed.dockerfile);
+    let found = targets(&parsed, &options()).unwrap();
     let rows: Vec<_> = found
         .iter()
         .map(|t| (t.name.as_str(), t.default, t.description.as_str(), t.base.as_str()))
@@ -134,6 +134,9 @@ fn the_stages() {
     assert_eq!(found[1].platform, "$BUILDPLATFORM");
     assert_eq!(parsed.source.line_of(found[3].span.start), 33);
     let plain = parse("Dockerfile", "FROM a\nFROM b\n");
-    let found = targets(&plain.dockerfile);
+    let found = targets(&plain, &options()).unwrap();
     assert_eq!((found.len(), found[0].default, found[1].default), (2, false, true));
+    for wrong in ["FROM a\nRUNN\n", "# syntax=other/frontend\nFROM a\n"] {
+        assert!(targets(&parse("Dockerfile", wrong), &options()).is_err(), "{wrong}");
+    }
 }

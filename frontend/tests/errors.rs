@@ -85,7 +85,10 @@ fn messages() {
         ("FROM a\nADD https://x/y https://x/z /d\n", "with more than one source"),
         ("FROM a\nCOPY https://x/y /\n", "the source can't be a URL for COPY"),
         ("# escape=x\nFROM a\n", "invalid escape character \"x\""),
-        ("# syntax=a\n# syntax=b\nFROM a\n", "only one syntax parser directive can be used"),
+        (
+            "# syntax=docker/dockerfile\n# syntax=docker/dockerfile:1\nFROM a\n",
+            "only one syntax parser directive can be used",
+        ),
         ("# syntax=docker.io/other/frontend\nFROM a\n", "another frontend"),
         ("# check=skp=all\nFROM a\n", "unknown check option \"skp\""),
     ] {

@@ -4,4 +4,5 @@ mod outline;
 mod targets;
 
 pub use outline::{Outline, OutlineArg, OutlineMount};
-pub use targets::{Target, targets};
+pub use targets::Target;
+pub(crate) use targets::targets;

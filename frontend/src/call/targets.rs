@@ -23,7 +23,7 @@ pub struct Target {
 }
 
 /// The stages, in order (BuildKit: `dockerfile2llb.ListTargets`).
-pub fn targets(file: &Dockerfile) -> Vec<Target> {
+pub(crate) fn targets(file: &Dockerfile) -> Vec<Target> {
     let stages = file.stages();
     let last = stages.len().saturating_sub(1);
     let target = |(at, stage): (usize, &crate::ast::Stage<'_>)| {

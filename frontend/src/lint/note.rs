@@ -3,6 +3,7 @@
 use super::warning;
 use crate::Diagnostic;
 use crate::ast::{Instruction, Kind, Word};
+use crate::syntax::is_directive;
 
 /// The comments that belong to an instruction: those directly above it, from the last empty one
 /// on.
@@ -28,14 +29,16 @@ pub(crate) fn check(instruction: &Instruction) -> Option<Diagnostic> {
         Kind::From(from) => {
             let name = from.name.as_ref()?;
             lower = name.value.to_lowercase();
-            vec![&lower, &name.value]
+            vec![lower.as_str()]
         }
         Kind::Arg(items) => items.iter().map(|item| item.name.value.as_str()).collect(),
         _ => return None,
     };
-    let last = block(&instruction.comments).last()?;
+    // A parser directive, or a `check=` for the instruction, is no description.
+    let mut lines = block(&instruction.comments).iter().rev();
+    let last = lines.find(|comment| !is_directive(&comment.value))?;
     let first_word = last.value.split(' ').next().unwrap_or_default();
-    if names.contains(&first_word) || is_directive(&last.value) {
+    if names.contains(&first_word) {
         return None;
     }
     let (keyword, name) = match (&instruction.kind, &names[..]) {
@@ -44,10 +47,4 @@ pub(crate) fn check(instruction: &Instruction) -> Option<Diagnostic> {
         _ => ("ARG", "<arg_key>"),
     };
     Some(warning::definition_description(instruction.line_span, keyword, name))
-}
-
-/// A parser directive, or a `check=` for the instruction, is no description.
-fn is_directive(comment: &str) -> bool {
-    let key = comment.split_once('=').map_or("", |(key, _)| key.trim());
-    ["syntax", "escape", "check"].iter().any(|known| key.eq_ignore_ascii_case(known))
 }

@@ -93,6 +93,11 @@ impl Declared {
         }
     }
 
+    /// The value that the argument was given last; none without one.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.index.get(name).and_then(|at| self.list[*at].1.as_deref())
+    }
+
     pub(super) fn contains(&self, name: &str) -> bool {
         self.index.contains_key(name)
     }

@@ -32,6 +32,7 @@ pub use request::{
     ResolvedImage,
 };
 
+use crate::call::{self, Target};
 use crate::lint::{self, Setting};
 use crate::{Diagnostic, Parsed, ast};
 use plan::Plan;
@@ -208,13 +209,28 @@ fn plan<'a>(
     images: &dyn ImageResolver,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Plan<'a>, LowerError> {
+    check_language(parsed, options)?;
+    Plan::make(parsed, options, images, warnings)
+}
+
+/// Fails on errors of the language, and on a file in another language.
+fn check_language(parsed: &Parsed, options: &LowerOptions) -> Result<(), LowerError> {
     if let Some(error) = frontend::foreign(parsed, options) {
         return Err(LowerError::Diagnostics(vec![error]));
     }
     if parsed.has_errors() {
         return Err(LowerError::Diagnostics(all_errors(parsed, options)));
     }
-    Plan::make(parsed, options, images, warnings)
+    Ok(())
+}
+
+/// The stages of a Dockerfile.
+///
+/// # Errors
+/// If the Dockerfile has errors of the language, or is written in another one.
+pub fn targets(parsed: &Parsed, options: &LowerOptions) -> Result<Vec<Target>, LowerError> {
+    check_language(parsed, options)?;
+    Ok(call::targets(&parsed.dockerfile))
 }
 
 fn fail_on(mut errors: Vec<Diagnostic>) -> Result<(), LowerError> {

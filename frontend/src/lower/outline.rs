@@ -144,9 +144,8 @@ impl<'p> Args<'p> {
     }
 
     fn value(&self, at: usize, name: &str) -> String {
-        let declared = self.done[at].as_ref().map(|state| &state.declared.list);
-        let entry = declared.into_iter().flatten().find(|(known, _)| known == name);
-        entry.and_then(|(_, value)| value.clone()).unwrap_or_default()
+        let state = self.done[at].as_ref();
+        state.and_then(|state| state.declared.value(name)).unwrap_or_default().to_owned()
     }
 }
 
@@ -185,6 +184,7 @@ fn stage_of(target: &FromTarget) -> Option<usize> {
 
 /// The mounts of all steps. Only steps that the target needs are in the definition.
 fn mounts(plan: &Plan<'_>, definition: &Definition, outline: &mut Outline) {
+    let mut seen = HashSet::new();
     for vertex in definition.vertices() {
         let Op::Exec(exec) = &vertex.op else { continue };
         let span = match vertex.meta.span {
@@ -200,13 +200,13 @@ fn mounts(plan: &Plan<'_>, definition: &Definition, outline: &mut Outline) {
                 .map_or_else(Span::default, |(_, stage)| stage.ast.head.line_span),
         };
         for mount in &exec.mounts {
-            let (list, id, required) = match &mount.kind {
-                MountKind::Secret { id, required, .. } => (&mut outline.secrets, id, *required),
-                MountKind::Ssh { id, required, .. } => (&mut outline.ssh, id, *required),
-                MountKind::Cache { id, .. } => (&mut outline.caches, id, false),
+            let (kind, list, id, required) = match &mount.kind {
+                MountKind::Secret { id, required, .. } => (0, &mut outline.secrets, id, *required),
+                MountKind::Ssh { id, required, .. } => (1, &mut outline.ssh, id, *required),
+                MountKind::Cache { id, .. } => (2, &mut outline.caches, id, false),
                 MountKind::Bind { .. } | MountKind::Tmpfs { .. } => continue,
             };
-            if !list.iter().any(|known| known.id == *id) {
+            if seen.insert((kind, id)) {
                 list.push(OutlineMount { id: id.clone(), required, span });
             }
         }

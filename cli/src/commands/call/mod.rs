@@ -8,8 +8,6 @@ mod outline;
 mod question;
 mod targets;
 
-use frontend::{LowerError, Parsed};
-
 use super::Context;
 use super::failure::Failure;
 use crate::args::{BuildArgs, Call, CallFormat, CallSpec};
@@ -82,12 +80,10 @@ fn outline(spec: CallSpec, args: &BuildArgs, context: &Context) -> Result<(), Fa
 
 fn targets(spec: CallSpec, args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     let mut question = Question::new(args, context)?;
-    let answer = question.read().and_then(|parsed: Parsed| {
-        if parsed.has_errors() {
-            let errors = parsed.diagnostics.iter().filter(|d| d.is_error()).cloned().collect();
-            return Err(question.failure(&parsed, LowerError::Diagnostics(errors)));
-        }
-        let targets = frontend::targets(&parsed.dockerfile);
+    let answer = question.read().and_then(|parsed| {
+        let options = question.options().clone();
+        let targets = frontend::targets(&parsed, &options)
+            .map_err(|error| question.failure(&parsed, error))?;
         Ok(match spec.format {
             CallFormat::Text => targets::text(&targets),
             CallFormat::Json => targets::json(&targets, &parsed.source)?,

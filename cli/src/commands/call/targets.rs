@@ -67,9 +67,11 @@ mod tests {
     fn both_forms() {
         let source = "# base has all\nFROM --platform=$BUILDPLATFORM a AS base\nFROM base\n";
         let parsed = frontend::parse("Dockerfile", source);
-        let targets = frontend::targets(&parsed.dockerfile);
+        let options = frontend::LowerOptions::new(oci::Platform::host());
+        let targets = frontend::targets(&parsed, &options).unwrap();
         assert_eq!(text(&targets), "TARGET    DESCRIPTION\nbase      has all\n(default)\n");
-        let named = frontend::targets(&frontend::parse("D", "FROM a AS x\n").dockerfile);
+        let named = frontend::parse("D", "FROM a AS x\n");
+        let named = frontend::targets(&named, &options).unwrap();
         assert_eq!(text(&named), "TARGET      DESCRIPTION\nx (default)\n");
         let json = json(&targets, &parsed.source).unwrap();
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
