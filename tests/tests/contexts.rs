@@ -1,11 +1,13 @@
 //! Where contexts come from: directories, standard input, URLs, and named ones.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use tests::base_image::{BaseImage, TarBuilder, gzip};
 use tests::context::Context;
 use tests::drydock::{Drydock, Output, Run};
+use tests::git_server::{COMMITTED, GitServer, Repository};
 use tests::http_server::{HttpServer, Page};
 use tests::image_view::ImageView;
 use tests::{require_programs, require_root};
@@ -169,6 +171,124 @@ fn privileged_contexts_behind_urls() {
     assert_eq!(run.image().text("x"), "here");
 }
 
+/// A repository with two branches.
+fn repository(server: &GitServer, name: &str) -> Repository {
+    let repository = server.repository(name);
+    repository
+        .write("Dockerfile", "FROM scratch\nCOPY . /ctx/\n")
+        .write("a.txt", "old")
+        .write("sub/dockerfile", "FROM scratch\nCOPY . /sub/\n")
+        .write(".dockerignore", "a.txt\n");
+    repository.commit("one");
+    repository.git(&["branch", "old"]);
+    repository.write("a.txt", "new");
+    repository.commit("two");
+    repository
+}
+
+#[test]
+fn privileged_repositories() {
+    require_root!();
+    require_programs!("git");
+    let drydock = Drydock::new();
+    let server = GitServer::start();
+    let repository = repository(&server, "r");
+    let url = server.url("r");
+    for url in [&url, &server.daemon_url("r")] {
+        let (image, output) = build(&drydock, url).image_and_output();
+        // An ignore file in a repository counts for nothing (BuildKit).
+        assert_eq!(image.root.line("ctx/a.txt"), "f 644 0:0 \"new\"", "{url}");
+        assert!(!image.root.has("ctx/.git"));
+        told(&output, &format!("[internal] load git source {url}"));
+    }
+    let again = build(&drydock, &url).ok();
+    assert!(again.executed().is_empty() && again.cached("load git source"), "{again}");
+    let at = |suffix: &str| build(&drydock, &format!("{url}{suffix}"));
+    assert_eq!(at("#old").image().text("ctx/a.txt"), "old");
+    assert_eq!(at("?ref=old").image().text("ctx/a.txt"), "old");
+    assert_eq!(at("#main:sub").image().root.below("sub"), ["dockerfile"]);
+    let image = at("#old").args(["-f", "sub/Dockerfile"]).image();
+    assert_eq!(image.text("sub/a.txt"), "old");
+    let keep = ["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1"];
+    assert!(at("").args(keep).image().root.has("ctx/.git/HEAD"));
+    assert!(at("?keep-git-dir=true").image().root.has("ctx/.git/HEAD"));
+    // A Dockerfile that is not in it.
+    let local = Context::empty().file("D", "FROM scratch\nCOPY a.txt /local\n");
+    let run = at("").arg("-f").arg(local.join("D"));
+    assert_eq!(run.image().text("local"), "new");
+    let run = at("").args(["-f", "-"]).stdin("FROM scratch\nCOPY a.txt /in\n");
+    assert_eq!(run.image().text("in"), "new");
+    for (suffix, args, part) in [
+        ("#none", &[][..], "none"),
+        ("#main:none", &[], "none"),
+        ("#main:../x", &[], "../x"),
+        ("?nope=1", &[], "nope"),
+        ("", &["-f", "none"], "there is no file none in the context"),
+        ("", &["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=x"], "neither true nor false"),
+    ] {
+        told(&at(suffix).args(args).fails(), part);
+    }
+    // A link does not lead out of it.
+    repository.write("real", "FROM scratch\nLABEL from=inside\n");
+    std::fs::remove_file(repository.work.join("Dockerfile")).unwrap();
+    std::os::unix::fs::symlink("/../real", repository.work.join("Dockerfile")).unwrap();
+    repository.commit("three");
+    assert_eq!(at("").image().runtime("Labels")["from"], "inside");
+    let run = at("").args(["--build-arg", "SOURCE_DATE_EPOCH=context"]);
+    assert_eq!(image_created(&run.image()), COMMITTED as u64);
+}
+
+#[test]
+fn privileged_repositories_as_named_contexts() {
+    require_root!();
+    require_programs!("git");
+    let drydock = Drydock::new();
+    let server = GitServer::start();
+    repository(&server, "lib");
+    let context = Context::new(
+        "FROM scratch AS lib\nCOPY f /a.txt\nFROM lib AS from\nFROM scratch\n\
+         COPY --from=lib a.txt /copied\nCOPY --from=from a.txt /based\n",
+    );
+    let context = context.file("f", "main");
+    let text = |value: &str| {
+        let named = format!("lib={value}");
+        let image = drydock.build(&context).args(["--build-context", &named]).image();
+        (image.text("copied"), image.text("based"))
+    };
+    assert_eq!(text(&server.url("lib")), ("new".into(), "new".into()));
+    assert_eq!(text(&format!("{}#old", server.daemon_url("lib"))), ("old".into(), "old".into()));
+    let run = drydock.build(&context).args(["--build-context", "lib=https://h/x.git#a:../b"]);
+    told(&run.fails(), "--build-context lib=https://h/x.git#a:../b");
+    let lib = format!("lib={}", server.url("lib"));
+    let run = drydock.build(&context).args(["--build-context", &lib]);
+    let run = run.args(["--build-arg", "SOURCE_DATE_EPOCH=lib"]);
+    assert_eq!(image_created(&run.image()), COMMITTED as u64);
+    // With a secret, which is nowhere afterwards.
+    const TOKEN: &str = "s3cret-Git-4711";
+    let basic = BASE64_STANDARD.encode(format!("x-access-token:{TOKEN}"));
+    server.only_for(&format!("basic {basic}"));
+    repository(&server, "private");
+    let url = server.url("private");
+    build(&drydock, &url).fails();
+    for id in ["GIT_AUTH_TOKEN".to_owned(), format!("GIT_AUTH_TOKEN.{}", server.host())] {
+        let drydock = Drydock::new();
+        let run = build(&drydock, &url).args(["--secret", &format!("id={id},env=TOKEN")]);
+        let output = run.env("TOKEN", TOKEN).args(["--progress=rawjson"]).ok();
+        assert!(!output.stderr.contains(TOKEN) && !output.stderr.contains(&basic), "{output}");
+        nowhere(&drydock, &[TOKEN, &basic]);
+    }
+}
+
+/// No file of the state directory has any of `texts` in it.
+fn nowhere(drydock: &Drydock, texts: &[&str]) {
+    for text in texts {
+        let mut grep = Command::new("grep");
+        let found = grep.args(["-rlF", text]).arg(drydock.state()).output().unwrap();
+        assert_eq!(String::from_utf8(found.stdout).unwrap(), "", "{text}");
+        assert_eq!(found.status.code(), Some(1), "grep looked through everything");
+    }
+}
+
 #[test]
 fn privileged_dockerfiles_of_directories() {
     require_root!();
@@ -183,6 +303,8 @@ fn privileged_dockerfiles_of_directories() {
     let run = drydock.bare_build(&context).args(["-f", "x/Dockerfile"]);
     assert_eq!(run.cwd(context.path()).image().text("a"), "A");
     told(&drydock.bare_build(&context).fails(), "there is no Dockerfile in");
+    let output = drydock.bare_build(&context).args(["-f", "x/dockerfile"]).fails();
+    told(&output, "hint: there is such a file in the context");
     let run = drydock.bare_build(&context).args(["-f", "x/Dockerfiel"]);
     told(&run.cwd(context.path()).fails(), "x/Dockerfiel");
     // It may be left out, and is read all the same.
@@ -269,14 +391,7 @@ fn privileged_secrets_are_used_and_not_kept() {
     assert_eq!(image.text("n").trim(), "17", "{output}");
     assert!(!output.stderr.contains(TOKEN), "{output}");
     std::fs::remove_file(file).unwrap();
-    let found = Command::new("grep")
-        .args(["-rlF", TOKEN])
-        .arg(drydock.state())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert_eq!(String::from_utf8(found.stdout).unwrap(), "");
-    assert_eq!(found.status.code(), Some(1), "grep looked through everything");
+    nowhere(&drydock, &[TOKEN]);
     for (arg, part) in [
         ("id=x,src=/no/such/file", "--secret id=x: cannot use \"/no/such/file\""),
         ("id=no-such-file", "--secret id=no-such-file"),

@@ -19,6 +19,9 @@ pub(crate) const MAX_FILE: u64 = 64 << 20;
 /// What a Dockerfile is called.
 pub(crate) const DOCKERFILE: &str = "Dockerfile";
 const IGNORE: &str = ".dockerignore";
+/// What is told where the file is in the context.
+const RELATIVE: &str =
+    "there is such a file in the context, but -f is relative to the working directory";
 
 /// A Dockerfile.
 pub(crate) struct Source {
@@ -87,7 +90,13 @@ pub(crate) fn read(request: &BuildRequest, cancel: &CancelToken) -> Result<Sourc
     match (&request.context, &request.dockerfile) {
         (_, DockerfileSource::Stdin) => read_stdin(cancel),
         (ContextSource::Stdin, DockerfileSource::Default) => read_stdin(cancel),
-        (ContextSource::Directory(_), DockerfileSource::File(path)) => read_path(path),
+        (ContextSource::Directory(dir), DockerfileSource::File(path)) => {
+            let there = !path.exists() && path.is_relative() && dir.join(path).is_file();
+            read_path(path).map_err(|failure| match there {
+                true => failure.hint(RELATIVE),
+                false => failure,
+            })
+        }
         (ContextSource::Directory(dir), DockerfileSource::Default) => read_default(dir),
         _ => Err(Failure::error(
             "the Dockerfile is not on this machine: that needs a context that is a directory",

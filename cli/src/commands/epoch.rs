@@ -77,7 +77,7 @@ impl Question<'_> {
     /// When a commit was made, or when a file was last changed: else the newest file in it.
     fn time(&self, source: &SourceOp) -> Result<Option<Timestamp>, Failure> {
         match source {
-            SourceOp::Git(git) => self.loader.commit_time(git),
+            SourceOp::Git(git) => self.loader.commit_time(git).map(Some),
             SourceOp::Http(http) => {
                 let file = self.loader.file(http, &format!("[internal] load time for {EPOCH}"))?;
                 match file.modified()? {

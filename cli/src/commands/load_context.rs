@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use graph::pattern::IgnoreList;
 use graph::{
-    CopyAction, CopySource, Definition, FileAction, FileOp, GitSource, HttpSource, LocalSource,
-    Mtime, Op, SourceOp, Unpack, Vertex, VertexMeta,
+    CopyAction, CopySource, Definition, FileAction, FileOp, GitSource, HttpSource, LocalSource, Op,
+    SourceOp, Unpack, Vertex, VertexMeta,
 };
 use oci::Timestamp;
 use solver::{CancelToken, SolveError};
@@ -22,6 +22,7 @@ use super::build::in_task;
 use super::dockerfile::{self, DOCKERFILE, MAX_FILE, Source};
 use super::failure::Failure;
 use super::stdin::Stdin;
+use super::task::Task;
 use crate::contexts::{ContextSource, DockerfileSource};
 use crate::errors::chain;
 use crate::progress::Progress;
@@ -154,19 +155,18 @@ impl Loader<'_> {
         self.tree(&definition, HashMap::new())
     }
 
-    /// When the commit was made that `git` means: all files of its tree have that time.
+    /// When the commit was made that `git` means.
     ///
     /// # Errors
     /// If the repository cannot be reached.
-    pub(super) fn commit_time(&self, git: &GitSource) -> Result<Option<Timestamp>, Failure> {
-        let whole = GitSource {
-            subdir: None,
-            keep_git_dir: false,
-            submodules: false,
-            mtime: Mtime::Commit,
-            ..git.clone()
-        };
-        Ok(self.engine.newest_file(&self.checkout(&whole)?)?)
+    pub(super) fn commit_time(&self, git: &GitSource) -> Result<Timestamp, Failure> {
+        let name = format!("[internal] load time of {git}");
+        let task = Task::start(self.progress, self.cancel, &name);
+        let context = task.context();
+        let commit = self.engine.git_commit(git, self.secrets, &context);
+        let time = commit
+            .and_then(|commit| self.engine.git_commit_time(git, &commit, self.secrets, &context));
+        Ok(task.end(time)?)
     }
 
     fn download(&self, http: &HttpSource) -> Result<Main, Failure> {

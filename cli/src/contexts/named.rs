@@ -45,7 +45,7 @@ impl NamedContexts {
         for context in contexts {
             named.add(&context.name, &context.value).map_err(|reason| ContextError::Named {
                 name: context.name.clone(),
-                value: context.value.clone(),
+                value: masked(&context.value),
                 reason,
             })?;
         }
@@ -68,7 +68,7 @@ impl NamedContexts {
         } else if Path::new(value).is_dir() {
             self.directories.insert(name.to_owned(), value.into());
             NamedContext::Local
-        } else if let Some(git) = GitSource::parse(value).map_err(|e| e.reason)? {
+        } else if let Some(git) = GitSource::parse_context(value).map_err(|e| e.reason)? {
             NamedContext::Git(git)
         } else if is_http(value) {
             NamedContext::Http(http(value))
@@ -80,6 +80,16 @@ impl NamedContexts {
         };
         self.kinds.insert(name.to_owned(), kind);
         Ok(())
+    }
+}
+
+/// A value as it may be shown: the password of a URL is not.
+fn masked(value: &str) -> String {
+    let Some((scheme, rest)) = value.split_once("://") else { return value.to_owned() };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match host.rsplit_once('@').and_then(|(login, host)| Some((login.split_once(':')?.0, host))) {
+        Some((user, host)) => format!("{scheme}://{user}:xxxxx@{host}{path}"),
+        None => value.to_owned(),
     }
 }
 
@@ -151,5 +161,7 @@ mod tests {
             let error = named(&[bad]).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("--build-context x="), "{bad}: {error}");
         }
+        let error = named(&["x=ftp://u:secret@h/p@q"]).unwrap_err().to_string();
+        assert!(error.contains("x=ftp://u:xxxxx@h/p@q"), "{error}");
     }
 }

@@ -50,7 +50,7 @@ impl ContextSource {
             path if Path::new(path).is_dir() => return Ok(Self::Directory(path.into())),
             _ => {}
         }
-        if let Some(git) = GitSource::parse(text)? {
+        if let Some(git) = GitSource::parse_context(text)? {
             return Ok(Self::Git(git));
         }
         if is_http(text) {
