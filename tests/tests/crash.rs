@@ -21,7 +21,7 @@ fn sample() -> Context {
     Context::new(
         "FROM busybox AS left\nARG SALT\nRUN mkdir /l && echo 1 > /l/1 # $SALT\nCOPY a /l/a\nRUN cat /l/a > /l/2\nRUN rm /l/1; ln /l/2 /l/3\n\
          FROM busybox AS right\nARG SALT\nWORKDIR /r\nCOPY d .\nRUN ls > list\nRUN rm -r sub && mkdir sub && touch sub/new\nRUN chmod 700 /r\n\
-         FROM left\nARG SALT\nCOPY --from=right /r /r\nRUN cat /r/list /l/2 > /all\nRUN tar cf /t.tar /l /r && rm /t.tar\n",
+         FROM left\nARG SALT\nCOPY --link --from=right /r /r\nRUN cat /r/list /l/2 > /all\nRUN tar cf /t.tar /l /r && rm /t.tar\n",
     )
     .file("a", "A")
     .file("d/one", "1")

@@ -253,12 +253,14 @@ fn privileged_linked_copies_of_every_source() {
         let text = "FROM small AS build\nRUN echo made > /made && ln /made /too && chown 3:4 /made\n\
                 FROM small\nWORKDIR /w\nCOPY --link --from=build /made /too out/\n\
                 COPY --link <<EOF /doc\ntext\nEOF\nADD --link d sub/\nCOPY --link d/sub d /both/\n\
-                COPY --link --from=build /bin/busybox /made /s/\nRUN ls /w/out > /list\n";
+                COPY --link --from=build /bin/busybox /made /s/\nRUN ls /w/out > /list\n\
+                    WORKDIR /dot\nENV EMPTY=\nCOPY --link a .\nCOPY --link b $EMPTY\n";
         let (image, _) = built(&drydock, text);
         assert_eq!(image.root.line("w/out/made"), "f 644 3:4 \"made\\n\"");
         assert_eq!(image.text("doc"), "text\n");
         assert_eq!(image.root.below("w/sub"), ["sub", "sub/y", "x"]);
         assert_eq!(image.root.below("both"), ["sub", "sub/y", "x", "y"]);
+        assert_eq!(image.root.below("dot"), ["a", "b"]);
         assert_eq!(image.text("list"), "made\ntoo\n");
         // On nothing it is a copy like any other.
         let (linked, _) = built(&drydock, "FROM scratch\nCOPY --link a /x/\nCOPY --link b /x/\n");

@@ -26,7 +26,7 @@ fn times(small: u32) -> u32 {
 fn sample() -> Context {
     Context::new(
         "FROM busybox AS made\nARG SALT\nRUN mkdir /d && echo $SALT > /d/salt && yes $SALT | head -c 50000 > /d/big\n\
-         FROM busybox\nARG SALT\nCOPY a sub /c/\nCOPY --from=made /d /d\n\
+         FROM busybox\nARG SALT\nCOPY a sub /c/\nCOPY --link --from=made /d /d\n\
          RUN mv /d/salt /d/moved && ln /d/moved /d/linked && cat /c/* /d/* | sha256sum > /sum\n\
          RUN rm /d/big && chmod 700 /c\n",
     )
