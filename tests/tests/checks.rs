@@ -75,7 +75,8 @@ fn warnings_as_text_and_as_json() {
          Stage name 'Base' should be lowercase\nDockerfile:2\n--------------------\n   1 | ",
         "Usage of undefined variable '$NAME'\nDockerfile:8\n--------------------\n",
         "   8 | >>> COPY secret.txt $NAME/\n",
-        "Attempting to Copy file \"secret.txt\" that is excluded by .dockerignore",
+        "Attempting to Copy file \"secret.txt\" that is excluded by .dockerignore\nDockerfile:8\n",
+        "help: line 1 of .dockerignore excludes it\n",
     ] {
         assert!(text.contains(part), "{part}\n{output}");
     }

@@ -106,6 +106,9 @@ pub(super) fn text(parsed: &Parsed, warnings: &[Diagnostic], failed: bool) -> St
         let _ = write!(out, "\nWARNING: {name}{url}\n{message}\n");
         let place = place_of(&parsed.source, warning.span);
         out.push_str(&excerpt::excerpt(&place.file, &place.text, place.lines));
+        if let Some(help) = &warning.help {
+            let _ = writeln!(out, "help: {}", text::clean(help, false));
+        }
     }
     out
 }
@@ -148,6 +151,7 @@ Dockerfile:1
    2 |     ENV a b
    3 |     COPY x /
 --------------------
+help: write a
 
 WARNING: LegacyKeyValueFormat - https://docs.docker.com/go/dockerfile/rule/legacy-key-value-format/
 \"ENV key=value\" should be used instead of legacy \"ENV key value\" format
@@ -158,6 +162,7 @@ Dockerfile:2
    3 |     COPY x /
    4 |     USER a
 --------------------
+help: write ENV a=\"b\"
 "
         );
         assert_eq!(text(&parsed, &[], false), "Check complete, no warnings found.\n");

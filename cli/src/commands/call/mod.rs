@@ -20,6 +20,7 @@ use question::Question;
 /// If there is no answer, or the answer is that something is wrong.
 pub(crate) fn run(spec: CallSpec, args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     match spec.call {
+        // A build is no question, and does not come here.
         Call::Build => Ok(()),
         Call::Check => check(spec, args, context),
         Call::Outline => outline(spec, args, context),
