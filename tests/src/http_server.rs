@@ -35,6 +35,7 @@ pub struct Page {
     ranges: bool,
     announced: bool,
     cuts: Vec<usize>,
+    stalls: bool,
 }
 
 impl Page {
@@ -49,6 +50,7 @@ impl Page {
             ranges: false,
             announced: true,
             cuts: Vec::new(),
+            stalls: false,
         }
     }
 
@@ -105,6 +107,12 @@ impl Page {
     /// The next answer breaks off after so many bytes; may be said several times.
     pub fn cut(mut self, after: usize) -> Self {
         self.cuts.push(after);
+        self
+    }
+
+    /// Half of it is sent, and then nothing more, until the client goes away.
+    pub fn stall(mut self) -> Self {
+        self.stalls = true;
         self
     }
 
@@ -321,11 +329,16 @@ impl State {
             visits.len() - 1
         };
         stream.write_all(answer.head().as_bytes())?;
+        let cut = if page.stalls { Some(body.len() / 2) } else { cut };
         for piece in body[..cut.unwrap_or(body.len()).min(body.len())].chunks(PIECE) {
             stream.write_all(piece)?;
             self.visits.lock().unwrap()[at].sent += piece.len();
         }
         self.visits.lock().unwrap()[at].whole = cut.is_none();
+        if page.stalls {
+            // The client's end, or this server's.
+            io::copy(stream, &mut io::sink())?;
+        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! ADD of files behind URLs, from a real server: what arrives, and when it is fetched again.
 
 use oci::Digest;
+use rustix::process::Signal;
 use tests::base_image::{TarBuilder, gzip};
 use tests::context::Context;
 use tests::drydock::{Drydock, Output};
@@ -257,4 +258,24 @@ fn privileged_one_url_for_many_builds() {
         }
     }
     assert!(server.bodies("/f") <= 3, "once in each build at most");
+}
+
+#[test]
+fn privileged_a_silent_server_does_not_hold_a_build() {
+    require_root!();
+    let (server, drydock) = (HttpServer::start(), Drydock::new());
+    server.put("/f", Page::new(vec![b'x'; 100_000]).stall());
+    let lines = format!("ADD {} /f", server.url("/f"));
+    let mut run = drydock.build(&dockerfile(&lines)).start();
+    while server.visits("/f").iter().all(|v| v.sent == 0) {
+        assert!(!run.is_over(), "{}", run.stderr());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    run.signal(Signal::INT);
+    let output = run.finish();
+    assert_eq!(output.status.code(), Some(1), "{output}");
+    assert_eq!(server.count("/f"), 1);
+    assert_eq!(drydock.blobs(), []);
+    let left = std::fs::read_dir(drydock.state().join("inflight")).unwrap().count();
+    assert_eq!(left, 0, "{output}");
 }
