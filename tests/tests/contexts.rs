@@ -158,6 +158,7 @@ fn privileged_contexts_behind_urls() {
     server.put("/d", Page::new("FROM scratch\nCOPY . /\nLABEL a=1\n"));
     let image = build(&drydock, &server.url("/d")).image();
     assert_eq!((image.root.paths(), &image.runtime("Labels")["a"]), (vec!["context"], &"1".into()));
+    assert!(image.root.line("context").starts_with("f 600 0:0"), "as dockerd 20.10 has it");
     let output = build(&drydock, &server.url("/d")).args(["-f", "x"]).fails();
     told(&output, "the context is a Dockerfile itself");
     let output = build(&drydock, &server.url("/none")).fails();
