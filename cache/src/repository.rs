@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::durable;
 use crate::error::{At, CacheError};
 use crate::lock::{self, Mode};
 use crate::trash::Trash;
@@ -113,7 +112,8 @@ impl Repositories {
         file.set_modified(SystemTime::now()).at("touch", &at)?;
         if access == Access::Write {
             let at = self.dir.join(format!("{id}{NAME}"));
-            durable::write_file(&at, name.as_bytes(), durable::Durability::Grouped)?;
+            // Nobody reads it meanwhile, and half of it would be half a line for people.
+            fs::write(&at, name).at("write", &at)?;
         }
         let path = self.dir.join(id.as_str());
         Ok(Some(Repository { path, trash: &self.trash, _lock: file }))

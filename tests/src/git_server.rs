@@ -19,6 +19,18 @@ use crate::temp;
 /// When everything is committed, in seconds since the epoch, if a case says nothing else.
 pub const COMMITTED: i64 = 1_600_000_000;
 
+/// How a server speaks over HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// As git's does today.
+    #[default]
+    Smart,
+    /// As git's did before 2018: it gives only what its refs lead to, and lists all of them.
+    Old,
+    /// As a web server that knows nothing of git.
+    Plain,
+}
+
 /// A running server; it ends when this is dropped.
 pub struct GitServer {
     web: Listener,
@@ -36,6 +48,7 @@ struct Listener {
 struct State {
     root: PathBuf,
     wanted: Mutex<Option<String>>,
+    manner: Mutex<Manner>,
     requests: Mutex<Vec<String>>,
     stop: AtomicBool,
 }
@@ -113,6 +126,14 @@ impl GitServer {
     /// If a thread of the server panicked.
     pub fn only_for(&self, authorization: &str) {
         *self.state.wanted.lock().unwrap() = Some(authorization.to_owned());
+    }
+
+    /// How it speaks over HTTP from now on.
+    ///
+    /// # Panics
+    /// If a thread of the server panicked.
+    pub fn speak(&self, manner: Manner) {
+        *self.state.manner.lock().unwrap() = manner;
     }
 
     /// The requests over HTTP since the last call: method and target.
@@ -293,6 +314,8 @@ impl State {
     /// Asks `git http-backend` (git-http-backend(1)).
     fn backend(&self, request: &Message) -> io::Result<Vec<u8>> {
         let (path, query) = request.target().split_once('?').unwrap_or((request.target(), ""));
+        let manner = *self.manner.lock().unwrap();
+        let query = if manner == Manner::Plain { "" } else { query };
         let mut command = Command::new("git");
         command.arg("http-backend").env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -306,7 +329,8 @@ impl State {
             ("content-encoding", "HTTP_CONTENT_ENCODING"),
             ("git-protocol", "GIT_PROTOCOL"),
         ] {
-            if let Some(value) = request.header(header) {
+            let heard = manner == Manner::Smart || header != "git-protocol";
+            if let Some(value) = request.header(header).filter(|_| heard) {
                 command.env(name, value);
             }
         }

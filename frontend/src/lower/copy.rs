@@ -185,7 +185,7 @@ impl StageLowering<'_, '_> {
     fn remote(&mut self, op: SourceOp, word: &Word) -> Origin {
         let name = match &op {
             SourceOp::Http(http) => http.url.clone(),
-            SourceOp::Git(git) => git.remote.clone(),
+            SourceOp::Git(git) => git.to_string(),
             SourceOp::Image(_) | SourceOp::Local(_) => String::new(),
         };
         let meta = VertexMeta { ignore_cache: self.ignore_cache, ..self.meta(name, word.span) };

@@ -58,7 +58,7 @@ impl Lowering<'_> {
     pub(super) fn remote(&mut self, remote: &Remote) -> VertexIndex {
         let (what, archive) = match &remote.source {
             SourceOp::Http(http) => (http.url.clone(), true),
-            SourceOp::Git(git) => (git.remote.clone(), false),
+            SourceOp::Git(git) => (git.to_string(), false),
             SourceOp::Image(_) | SourceOp::Local(_) => (String::new(), false),
         };
         let meta = |name: String| VertexMeta { name, ..VertexMeta::default() };

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use graph::{Remote, Transport};
+use graph::{GitSource, Remote, Transport};
 
 use super::error::GitError;
 use crate::source::Secrets;
@@ -25,9 +25,9 @@ pub(super) struct Access<'a> {
 
 impl<'a> Access<'a> {
     /// That of a source.
-    pub(super) fn new(remote: &str, secrets: &'a dyn Secrets) -> Result<Self, GitError> {
-        let fail = |reason: String| GitError::Url { url: remote.to_owned(), reason };
-        let given = Remote::parse(remote).map_err(fail)?;
+    pub(super) fn new(source: &GitSource, secrets: &'a dyn Secrets) -> Result<Self, GitError> {
+        let fail = |reason: String| GitError::Url { url: source.public_remote(), reason };
+        let given = Remote::parse(&source.remote).map_err(fail)?;
         let Some(given) = given else {
             return Err(fail("it is no http, https, ssh or git URL".to_owned()));
         };
@@ -138,6 +138,10 @@ mod tests {
         }
     }
 
+    fn open<'a>(url: &str, secrets: &'a dyn Secrets) -> Access<'a> {
+        Access::new(&GitSource::parse(url).unwrap().unwrap(), secrets).unwrap()
+    }
+
     fn config(access: &Access<'_>) -> Option<(String, String)> {
         access.config().pop()
     }
@@ -158,11 +162,11 @@ mod tests {
             ("ssh://git@h/r", None),
             ("git@h:r", None),
         ] {
-            let access = Access::new(url, &secrets).unwrap();
+            let access = open(url, &secrets);
             assert_eq!(config(&access).map(|c| c.1), want, "{url}");
         }
         let none = Known(HashMap::new());
-        let access = Access::new("https://me:p%40ss@h/r.git", &none).unwrap();
+        let access = open("https://me:p%40ss@h/r.git", &none);
         let (key, value) = config(&access).unwrap();
         assert_eq!((key.as_str(), value), ("http.https://h/r.git.extraHeader", basic("me:p@ss")));
         assert_eq!(access.url(), "https://h/r.git");
@@ -171,12 +175,12 @@ mod tests {
     #[test]
     fn submodules_elsewhere_get_nothing() {
         let secrets = Known(HashMap::from([("GIT_AUTH_TOKEN", "t"), ("GIT_AUTH_TOKEN.j", "j")]));
-        let access = Access::new("https://h/o/r.git", &secrets).unwrap();
+        let access = open("https://h/o/r.git", &secrets);
         let has = |url: &str| config(&access.submodule("s", url).unwrap()).is_some();
         assert!(has("../s.git") && has("https://h/x.git") && has("https://j/x.git"));
         assert!(!has("https://other/x.git") && !has("http://h/x.git") && !has("http://j/x.git"));
         let none = Known(HashMap::new());
-        let access = Access::new("https://u:p@h/o/r.git", &none).unwrap();
+        let access = open("https://u:p@h/o/r.git", &none);
         let has = |url: &str| config(&access.submodule("s", url).unwrap()).is_some();
         assert!(has("../s.git") && has("https://h/x.git") && !has("https://j/x.git"));
         let error = access.submodule("s", "file:///etc").err().unwrap().to_string();

@@ -73,7 +73,7 @@ impl Engine {
         secrets: &dyn Secrets,
         context: &StepContext<'_>,
     ) -> Result<String, WorkerError> {
-        let access = Access::new(&source.remote, secrets)?;
+        let access = Access::new(source, secrets)?;
         let store = Store(self.state.repositories());
         let resolved = resolve::resolve(self.git(context), store, &access, source)?;
         let commit = resolved.commit.clone();
@@ -98,7 +98,7 @@ impl Engine {
         if let Some(seconds) = known {
             return Ok(Timestamp::from_seconds(seconds));
         }
-        let (git, access) = (self.git(context), Access::new(&source.remote, secrets)?);
+        let (git, access) = (self.git(context), Access::new(source, secrets)?);
         let mut read = |repository: &Path| tree::commit_time(git, commit, repository);
         let seconds = Store(self.state.repositories()).with(git, &access, commit, &mut read)?;
         self.note_time(commit, seconds)?;
@@ -168,7 +168,7 @@ impl Engine {
             scratch: &dir,
             submodules: 0,
         };
-        let access = Access::new(&source.remote, secrets)?;
+        let access = Access::new(source, secrets)?;
         let resolved = self.resolved(source, commit);
         let time = match &source.subdir {
             None => checkout.all(&access, &resolved, &tree)?,

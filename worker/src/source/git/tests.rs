@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use graph::GitSource;
-use tests::git_server::{COMMITTED, GitServer, git};
+use tests::git_server::{COMMITTED, GitServer, Manner, git};
 
 use crate::testing::{Silent, engine, is_root};
 use crate::{Engine, NoSecrets, Secrets, WorkerError};
@@ -128,6 +128,36 @@ fn privileged_names_of_commits() {
     assert_eq!(case.commit_of(&pinned, &NoSecrets).unwrap(), first);
     assert!(case.server.take_requests().is_empty());
     assert_eq!(read(&case.tree(&pinned).1, "f"), "1");
+}
+
+#[test]
+fn privileged_servers_that_give_everything_or_nothing() {
+    if !is_root() {
+        return;
+    }
+    for manner in [Manner::Old, Manner::Plain] {
+        let case = Case::new();
+        case.server.speak(manner);
+        let repository = case.server.repository("r");
+        let first = repository.write("f", "1").commit("first");
+        let second = repository.write("f", "2").commit("second");
+        repository.git(&["tag", "-a", "-m", "x", "v1"]);
+        let third = repository.write("f", "3").commit("third");
+        repository.git(&["update-server-info"]);
+        let url = case.server.url("r");
+        for (suffix, commit, content) in [
+            ("", &third, "3"),
+            ("#v1", &second, "2"),
+            (&format!("#{first}"), &first, "1"),
+            (&format!("#{}", &second[..8]), &second, "2"),
+        ] {
+            let (got, tree) = case.tree(&format!("{url}{suffix}"));
+            let got = (got.as_str(), read(&tree, "f"));
+            assert_eq!(got, (commit.as_str(), content.to_owned()), "{manner:?} {suffix}");
+        }
+        let (_, kept) = case.tree(&format!("{url}?keep-git-dir#v1"));
+        assert_eq!(git(&kept, &["describe"]), "v1", "{manner:?}");
+    }
 }
 
 #[test]
@@ -432,6 +462,54 @@ fn privileged_damage_is_repaired() {
     }
 }
 
+fn with_environment(root: &Path, variables: &[(&str, &str)]) -> Engine {
+    let config = crate::EngineConfig {
+        root: root.to_owned(),
+        registry: registry::ClientConfig::default(),
+        git: crate::GitEnvironment::new(variables.iter().copied()),
+        uid: 0,
+        cancel: solver::CancelToken::new(),
+    };
+    Engine::open(config).unwrap()
+}
+
+#[test]
+fn privileged_ssh() {
+    if !is_root() {
+        return;
+    }
+    let case = Case::new();
+    let repository = case.server.repository("r");
+    let commit = repository.write("f", "1").commit("first");
+    // What ssh does on the other side; it leaves what it was called with.
+    let (ssh, log) = (case.dir.path().join("ssh"), case.dir.path().join("log"));
+    let script = format!(
+        "#!/bin/sh\necho \"$HOME $SSH_AUTH_SOCK $*\" >> {}\nfor last; do :; done\neval \"$last\"\n",
+        log.display()
+    );
+    fs::write(&ssh, script).unwrap();
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let engine = with_environment(
+        &case.dir.path().join("over-ssh"),
+        &[
+            ("PATH", &path),
+            ("GIT_SSH_COMMAND", ssh.to_str().unwrap()),
+            ("HOME", "/my/home"),
+            ("SSH_AUTH_SOCK", "/my/agent"),
+        ],
+    );
+    let case = Case { engine: Arc::new(engine), ..case };
+    let dir = repository.dir.display();
+    for url in [format!("git@host:{dir}"), format!("ssh://me@host:2222{dir}#main")] {
+        let (got, tree) = case.tree(&url);
+        assert_eq!((got.as_str(), read(&tree, "f").as_str()), (commit.as_str(), "1"));
+    }
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("git@host git-upload-pack") && log.contains("me@host"), "{log}");
+    assert!(log.lines().all(|line| line.starts_with("/my/home /my/agent ")), "{log}");
+}
+
 #[test]
 fn privileged_cancelled_and_without_git() {
     if !is_root() {
@@ -461,14 +539,7 @@ fn privileged_cancelled_and_without_git() {
     assert!(matches!(error, WorkerError::Cancelled), "{error}");
     drop(connected.join().unwrap());
 
-    let config = crate::EngineConfig {
-        root: case.dir.path().join("bare"),
-        registry: registry::ClientConfig::default(),
-        git: crate::GitEnvironment::new([("PATH", "/nonexistent")]),
-        uid: 0,
-        cancel: solver::CancelToken::new(),
-    };
-    let engine = Engine::open(config).unwrap();
+    let engine = with_environment(&case.dir.path().join("bare"), &[("PATH", "/nonexistent")]);
     let silent = Silent::default();
     let error = engine.git_commit(&source, &NoSecrets, &silent.context()).unwrap_err().to_string();
     assert!(error.contains("/nonexistent") && error.contains("install it"), "{error}");
