@@ -21,7 +21,11 @@ const MAX_COLUMNS: usize = 500;
 /// --------------------
 /// ```
 pub fn excerpt(name: &str, text: &str, marked: RangeInclusive<usize>) -> String {
-    let lines: Vec<&str> = text.lines().collect();
+    of_lines(name, &text.lines().collect::<Vec<_>>(), marked)
+}
+
+/// The same of a text that is split already.
+pub fn of_lines(name: &str, lines: &[&str], marked: RangeInclusive<usize>) -> String {
     let first = (*marked.start()).clamp(1, lines.len().max(1));
     let last = (*marked.end()).clamp(first, lines.len().max(first)).min(first + MAX_MARKED - 1);
     let mut out = String::new();

@@ -7,8 +7,7 @@ use frontend::{Diagnostic, LowerError, Parsed};
 use graph::{SourceFile, Span};
 use serde::Serialize;
 
-use super::location::{self, Location};
-use crate::commands::lowering::place_of;
+use super::location::{self, Location, Places};
 use crate::errors::{diagnostic, excerpt};
 use crate::progress::text;
 
@@ -54,30 +53,31 @@ pub(super) fn json(
     error: Option<&LowerError>,
 ) -> Result<String, serde_json::Error> {
     let file = &parsed.source;
+    let places = Places::new(file);
     let results = Results {
-        warnings: warnings.iter().map(|warning| one(file, warning)).collect(),
+        warnings: warnings.iter().map(|warning| one(&places, warning)).collect(),
         sources: [Source {
             filename: &file.name,
             language: "Dockerfile",
             data: location::data(file),
         }],
-        build_error: error.map(|error| build_error(file, error)),
+        build_error: error.map(|error| build_error(file, &places, error)),
     };
     serde_json::to_string_pretty(&results).map(|json| json + "\n")
 }
 
-fn one<'a>(file: &SourceFile, warning: &'a Diagnostic) -> Warning<'a> {
+fn one<'a>(places: &Places<'_>, warning: &'a Diagnostic) -> Warning<'a> {
     let rule = warning.rule.and_then(lint::rule);
     Warning {
         rule_name: warning.rule.unwrap_or_default(),
         description: rule.map_or("", |rule| rule.description),
         url: rule.and_then(|rule| rule.url),
         detail: &warning.message,
-        location: Location::new(file, warning.span),
+        location: places.of(warning.span),
     }
 }
 
-fn build_error(file: &SourceFile, error: &LowerError) -> BuildError {
+fn build_error(file: &SourceFile, places: &Places<'_>, error: &LowerError) -> BuildError {
     let (message, span) = match error {
         LowerError::Diagnostics(all) => {
             let span = all.iter().find(|d| d.is_error()).map(|d| d.span);
@@ -87,7 +87,7 @@ fn build_error(file: &SourceFile, error: &LowerError) -> BuildError {
         LowerError::Resolve { span, .. } => (error.to_string(), *span),
         _ => (error.to_string(), Span::default()),
     };
-    BuildError { message, location: Location::new(file, span) }
+    BuildError { message, location: places.of(span) }
 }
 
 /// What was found, as text; of an error nothing but the warnings before it.
@@ -98,14 +98,16 @@ pub(super) fn text(parsed: &Parsed, warnings: &[Diagnostic], failed: bool) -> St
         1 => "Check complete, 1 warning has been found!\n".to_owned(),
         n => format!("Check complete, {n} warnings have been found!\n"),
     };
+    let file = &parsed.source;
+    let places = Places::new(file);
+    let lines: Vec<&str> = file.text.lines().collect();
     for warning in warnings {
         let name = warning.rule.unwrap_or_default();
         let url = lint::rule(name).and_then(|rule| rule.url);
         let url = url.map_or_else(String::new, |url| format!(" - {url}"));
         let message = text::clean(&warning.message, false);
         let _ = write!(out, "\nWARNING: {name}{url}\n{message}\n");
-        let place = place_of(&parsed.source, warning.span);
-        out.push_str(&excerpt::excerpt(&place.file, &place.text, place.lines));
+        out.push_str(&excerpt::of_lines(&file.name, &lines, places.lines(warning.span)));
         if let Some(help) = &warning.help {
             let _ = writeln!(out, "help: {}", text::clean(help, false));
         }

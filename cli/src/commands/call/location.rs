@@ -1,5 +1,7 @@
 //! Places in a Dockerfile, in the JSON that BuildKit writes.
 
+use std::ops::RangeInclusive;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use graph::{SourceFile, Span};
@@ -26,22 +28,45 @@ struct Position {
     character: usize,
 }
 
-impl Location {
-    /// Where `span` is in `file`, the only one.
-    pub(super) fn new(file: &SourceFile, span: Span) -> Self {
-        let range = Range { start: position(file, span.start), end: position(file, span.end) };
-        Self { source_index: 0, ranges: vec![range] }
-    }
+/// Where things are in the one source file that there is.
+pub(super) struct Places<'a> {
+    text: &'a str,
+    /// Where each line begins.
+    starts: Vec<usize>,
 }
 
-fn position(file: &SourceFile, offset: u32) -> Position {
-    let mut end = (offset as usize).min(file.text.len());
-    while !file.text.is_char_boundary(end) {
-        end -= 1;
+impl<'a> Places<'a> {
+    /// Those in `file`.
+    pub(super) fn new(file: &'a SourceFile) -> Self {
+        let newlines = file.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let starts = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect();
+        Self { text: &file.text, starts }
     }
-    let before = &file.text[..end];
-    let line = before.rfind('\n').map_or(before, |newline| &before[newline + 1..]);
-    Position { line: file.line_of(offset), character: line.chars().count() }
+
+    /// The lines that a span covers, from 1.
+    pub(super) fn lines(&self, span: Span) -> RangeInclusive<usize> {
+        let last = span.end.saturating_sub(1).max(span.start);
+        self.line(span.start as usize)..=self.line(last as usize)
+    }
+
+    /// Where a span is.
+    pub(super) fn of(&self, span: Span) -> Location {
+        let range = Range { start: self.position(span.start), end: self.position(span.end) };
+        Location { source_index: 0, ranges: vec![range] }
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        self.starts.partition_point(|start| *start <= offset)
+    }
+
+    fn position(&self, offset: u32) -> Position {
+        let mut end = (offset as usize).min(self.text.len());
+        while !self.text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let line = self.line(end);
+        Position { line, character: self.text[self.starts[line - 1]..end].chars().count() }
+    }
 }
 
 /// The text of a file as JSON has it: base64.
@@ -62,10 +87,16 @@ mod tests {
             (Span::new(8, 8), (2, 0, 2, 0)),
             (Span::new(6, 99), (1, 5, 3, 0)),
         ] {
-            let Location { ranges, .. } = Location::new(&file, span);
+            let Location { ranges, .. } = Places::new(&file).of(span);
             let Range { start, end } = &ranges[0];
             assert_eq!((start.line, start.character, end.line, end.character), want, "{span:?}");
         }
+        let places = Places::new(&file);
+        assert_eq!(places.lines(Span::new(0, 8)), 1..=1);
+        assert_eq!(places.lines(Span::new(0, 9)), 1..=2);
+        assert_eq!(places.lines(Span::new(8, 8)), 2..=2);
+        let empty = SourceFile { name: "D".to_owned(), text: "".into() };
+        assert_eq!(Places::new(&empty).lines(Span::new(0, 9)), 1..=1);
         assert_eq!(data(&file), "RlJPTSDDqQpSVU4geAo=");
     }
 }

@@ -4,7 +4,7 @@ use frontend::{Outline, OutlineMount};
 use graph::SourceFile;
 use serde::Serialize;
 
-use super::location::{self, Location};
+use super::location::{self, Location, Places};
 use crate::table::Table;
 
 /// BuildKit: `outline.Outline`.
@@ -52,6 +52,7 @@ struct Cache<'a> {
 
 /// The outline as a JSON document.
 pub(super) fn json(outline: &Outline, file: &SourceFile) -> Result<String, serde_json::Error> {
+    let places = Places::new(file);
     let document = Document {
         name: &outline.name,
         description: &outline.description,
@@ -62,26 +63,26 @@ pub(super) fn json(outline: &Outline, file: &SourceFile) -> Result<String, serde
                 name: &arg.name,
                 description: &arg.description,
                 value: &arg.value,
-                location: Location::new(file, arg.span),
+                location: places.of(arg.span),
             })
             .collect(),
-        secrets: mounts(&outline.secrets, file),
-        ssh: mounts(&outline.ssh, file),
+        secrets: mounts(&outline.secrets, &places),
+        ssh: mounts(&outline.ssh, &places),
         cache: outline
             .caches
             .iter()
-            .map(|cache| Cache { id: &cache.id, location: Location::new(file, cache.span) })
+            .map(|cache| Cache { id: &cache.id, location: places.of(cache.span) })
             .collect(),
         sources: [location::data(file)],
     };
     serde_json::to_string_pretty(&document).map(|json| json + "\n")
 }
 
-fn mounts<'a>(list: &'a [OutlineMount], file: &SourceFile) -> Vec<Mount<'a>> {
+fn mounts<'a>(list: &'a [OutlineMount], places: &Places<'_>) -> Vec<Mount<'a>> {
     let one = |mount: &'a OutlineMount| Mount {
         name: &mount.id,
         required: mount.required,
-        location: Location::new(file, mount.span),
+        location: places.of(mount.span),
     };
     list.iter().map(one).collect()
 }

@@ -4,7 +4,7 @@ use frontend::Target;
 use graph::SourceFile;
 use serde::Serialize;
 
-use super::location::{self, Location};
+use super::location::{self, Location, Places};
 use crate::table::Table;
 
 /// BuildKit: `targets.List`.
@@ -30,6 +30,7 @@ struct Row<'a> {
 
 /// The stages as a JSON document.
 pub(super) fn json(targets: &[Target], file: &SourceFile) -> Result<String, serde_json::Error> {
+    let places = Places::new(file);
     let targets = targets
         .iter()
         .map(|target| Row {
@@ -38,7 +39,7 @@ pub(super) fn json(targets: &[Target], file: &SourceFile) -> Result<String, serd
             description: &target.description,
             base: &target.base,
             platform: &target.platform,
-            location: Location::new(file, target.span),
+            location: places.of(target.span),
         })
         .collect();
     let document = Document { targets, sources: [location::data(file)] };
