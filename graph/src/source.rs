@@ -1,5 +1,7 @@
 //! What a build starts from.
 
+use std::fmt;
+
 use oci::{Digest, Platform};
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +45,20 @@ pub struct HttpSource {
     pub checksum: Option<Digest>,
 }
 
+/// As it is shown: without the user and the password that the URL may have.
+impl fmt::Display for HttpSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((scheme, rest)) = self.url.split_once("://") else {
+            return f.write_str(&self.url);
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        match rest[..end].rsplit_once('@') {
+            Some((_, host)) => write!(f, "{scheme}://…@{host}{}", &rest[end..]),
+            None => f.write_str(&self.url),
+        }
+    }
+}
+
 /// A directory that files are copied from. It is hashed and read in place, never copied whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalSource {
@@ -50,4 +66,22 @@ pub struct LocalSource {
     pub name: String,
     /// What is not part of it (`.dockerignore`).
     pub ignore: IgnoreList,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (url, shown) in [
+            ("http://u:p@h:1/a@b?c", "http://…@h:1/a@b?c"),
+            ("http://u:p@h", "http://…@h"),
+            ("https://h/a@b", "https://h/a@b"),
+            ("h", "h"),
+        ] {
+            let source = HttpSource { url: url.to_owned(), filename: None, checksum: None };
+            assert_eq!(source.to_string(), shown);
+        }
+    }
 }

@@ -184,7 +184,7 @@ impl StageLowering<'_, '_> {
     /// The vertex of a remote source, which `word` names.
     fn remote(&mut self, op: SourceOp, word: &Word) -> Origin {
         let name = match &op {
-            SourceOp::Http(http) => http.url.clone(),
+            SourceOp::Http(http) => http.to_string(),
             SourceOp::Git(git) => git.to_string(),
             SourceOp::Image(_) | SourceOp::Local(_) => String::new(),
         };

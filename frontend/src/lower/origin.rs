@@ -57,7 +57,7 @@ impl Lowering<'_> {
     /// file itself.
     pub(super) fn remote(&mut self, remote: &Remote) -> VertexIndex {
         let (what, archive) = match &remote.source {
-            SourceOp::Http(http) => (http.url.clone(), true),
+            SourceOp::Http(http) => (http.to_string(), true),
             SourceOp::Git(git) => (git.to_string(), false),
             SourceOp::Image(_) | SourceOp::Local(_) => (String::new(), false),
         };
