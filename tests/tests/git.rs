@@ -222,6 +222,51 @@ fn privileged_killed_builds_leave_no_harm() {
 }
 
 #[test]
+fn privileged_nothing_of_a_repository_is_run() {
+    require_root!();
+    let (server, drydock) = (GitServer::start(), Drydock::new());
+    let marker = drydock.place("marker");
+    let touch = format!("touch {}", marker.display());
+    let config = format!(
+        "[filter \"evil\"]\n\tsmudge = {touch}\n\trequired\n[core]\n\tfsmonitor = {touch}\n\tsshCommand = {touch}\n\
+         [credential]\n\thelper = \"!{touch}\"\n[url \"file:///nowhere/\"]\n\tinsteadOf = http://\n"
+    );
+    std::fs::write(drydock.home().join(".gitconfig"), &config).unwrap();
+    std::fs::write(drydock.home().join(".netrc"), "default login a password b\n").unwrap();
+    let repository = server.repository("r");
+    repository.write(".gitattributes", "* filter=evil\n").write("f", "1").write("hooks/x", "");
+    repository.write(".gitmodules", "[submodule \"x\"]\n\tpath = f\n\turl = ../inner.git\n");
+    repository.write("config", &config).commit("all");
+    let lines = format!("ADD {url} /a\nADD --keep-git-dir=true {url} /b", url = server.url("r"));
+    let root = image(&drydock, &lines).0.root;
+    assert_eq!(root.line("a/f"), "f 644 0:0 \"1\"");
+    assert!(root.has("b/.gitmodules") && root.has("b/.git/HEAD"));
+    server.only_for("nobody");
+    let refused = error(&drydock, &lines);
+    assert!(refused.contains("could not read Username"), "{refused}");
+    assert!(!marker.exists());
+}
+
+#[test]
+fn privileged_ssh_is_what_the_caller_says() {
+    use std::os::unix::fs::PermissionsExt;
+    require_root!();
+    let (server, drydock) = (GitServer::start(), Drydock::new());
+    let (repository, _) = full(&server);
+    let ssh = drydock.place("ssh");
+    let script = "#!/bin/sh\nfor last; do :; done\necho agent $SSH_AUTH_SOCK >&2\neval \"$last\"\n";
+    std::fs::write(&ssh, script).unwrap();
+    std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let lines = format!("ADD git@host:{}#v1:dir /src", repository.dir.display());
+    let run = drydock.build(&dockerfile(&lines)).env("GIT_SSH_COMMAND", &ssh);
+    let (image, output) = run.env("SSH_AUTH_SOCK", "/the/agent").image_and_output();
+    assert!(image.root.has("src/run"));
+    assert!(output.stderr.contains("agent /the/agent"), "{output}");
+    let refused = drydock.build(&dockerfile(&lines)).env("GIT_SSH_COMMAND", "false").fails().stderr;
+    assert!(refused.contains("Could not read from remote repository"), "{refused}");
+}
+
+#[test]
 fn privileged_an_interrupted_fetch_ends() {
     require_root!();
     let drydock = Drydock::new();
