@@ -18,6 +18,7 @@ mod error;
 mod filesystem;
 mod fold;
 mod format;
+mod guarded;
 mod journal;
 mod lock;
 mod record;

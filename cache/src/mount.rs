@@ -6,7 +6,6 @@
 //! share (BuildKit: `sharing=private`).
 
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,8 +13,8 @@ use std::time::{Duration, SystemTime};
 use crate::durable;
 use crate::error::{At, CacheError};
 use crate::lock::{self, Mode};
-use crate::space;
 use crate::trash::Trash;
+use crate::{guarded, space};
 
 /// The file with the name.
 const NAME: &str = "name";
@@ -25,6 +24,9 @@ const LOCK: &str = ".lock";
 const NEW: &str = ".new";
 /// How often somebody who waits looks again.
 const POLL: Duration = Duration::from_millis(10);
+/// How often, and in which distance, a lock is tried before it counts as somebody's.
+const TRIES: usize = 3;
+const PAUSE: Duration = Duration::from_millis(1);
 /// Copies of one cache mount: more steps than this do not run beside each other.
 const MAX_COPIES: usize = 4096;
 
@@ -141,14 +143,12 @@ impl CacheMounts {
         let stored = |id: String| {
             let path = self.dir.join(&id);
             let name = fs::read(path.with_file_name(NAME)).unwrap_or_default();
-            let used = fs::metadata(self.lock_of(&id)).and_then(|m| m.modified());
-            let used = used.unwrap_or(SystemTime::UNIX_EPOCH);
-            let created = fs::metadata(&path).and_then(|m| m.created());
+            let (created, last_used) = guarded::times(&path, &self.lock_of(&id));
             StoredMount {
                 name: String::from_utf8_lossy(&name).into_owned(),
                 size: space::disk_usage(&path),
-                created: created.unwrap_or(used),
-                last_used: used,
+                created,
+                last_used,
                 path,
                 id,
             }
@@ -179,9 +179,7 @@ impl CacheMounts {
 
     /// Whether somebody uses the copy `id`.
     pub fn in_use(&self, id: &str) -> bool {
-        let lock = self.lock_of(id);
-        let open = File::open(&lock).map(|file| lock::try_lock(&file, Mode::Exclusive));
-        matches!(open, Ok(Ok(false)))
+        guarded::in_use(&self.lock_of(id))
     }
 
     /// Removes the copy `id` unless somebody uses it; whether it is gone.
@@ -189,20 +187,7 @@ impl CacheMounts {
     /// # Errors
     /// If it cannot be renamed away.
     pub fn remove(&self, id: &str) -> Result<bool, CacheError> {
-        let path = self.dir.join(id);
-        let lock = self.lock_of(id);
-        // The lock file stays: whoever opened it just now must lock what others lock.
-        let file = match File::open(&lock) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            other => Some(other.at("open", &lock)?),
-        };
-        if let Some(file) = &file
-            && !lock::try_lock(file, Mode::Exclusive).at("lock", &lock)?
-        {
-            return Ok(false);
-        }
-        self.trash.take(&path)?;
-        Ok(true)
+        guarded::remove(&self.dir.join(id), &self.lock_of(id), &self.trash)
     }
 }
 
@@ -222,7 +207,7 @@ fn take(
     // Nobody else may see it half full, nor lose what it holds under its hands.
     let alone = !shared || wanted.fresh || !path.exists();
     let mode = if alone { Mode::Exclusive } else { Mode::Shared };
-    if !lock::try_lock(&file, mode).at("lock", lock)? {
+    if !lock_soon(&file, mode).at("lock", lock)? {
         return Ok(None);
     }
     if alone {
@@ -236,11 +221,23 @@ fn take(
         // It was collected in between.
         return Ok(None);
     }
-    if alone && shared && !lock::try_lock(&file, Mode::Shared).at("lock", lock)? {
+    if alone && shared && !lock_soon(&file, Mode::Shared).at("lock", lock)? {
         return Ok(None);
     }
     file.set_modified(SystemTime::now()).at("touch", lock)?;
     Ok(Some(CacheMount { path, _lock: file }))
+}
+
+/// Tries for a lock a few times: collection, which asks whether somebody has it, holds it for a
+/// moment, and that must not lead to another copy.
+fn lock_soon(file: &File, mode: Mode) -> Result<bool, rustix::io::Errno> {
+    for _ in 0..TRIES {
+        if lock::try_lock(file, mode)? {
+            return Ok(true);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    lock::try_lock(file, mode)
 }
 
 /// Makes a copy beside its place and moves it there when it is full.

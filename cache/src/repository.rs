@@ -6,8 +6,7 @@
 //! whose time is that of the last use, and a file `<hash>.name` for people.
 
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use crate::error::{At, CacheError};
 use crate::lock::{self, Mode};
 use crate::trash::Trash;
+use crate::{guarded, space};
 
 /// What lock files end with.
 const LOCK: &str = ".lock";
@@ -22,10 +22,6 @@ const LOCK: &str = ".lock";
 const NAME: &str = ".name";
 /// How often somebody who waits looks again.
 const POLL: Duration = Duration::from_millis(10);
-/// Directory levels of a repository that are counted (git makes four).
-const MAX_DEPTH: usize = 64;
-/// The unit of a file's `st_blocks`, in bytes (stat(2)).
-const BLOCK: u64 = 512;
 
 /// All repositories of a state directory.
 pub struct Repositories {
@@ -132,14 +128,12 @@ impl Repositories {
                 continue;
             }
             let name = fs::read(self.beside(&id, NAME)).unwrap_or_default();
-            let used = fs::metadata(self.beside(&id, LOCK)).and_then(|m| m.modified());
-            let created = meta.created().or_else(|_| meta.modified());
-            let created = created.unwrap_or(SystemTime::UNIX_EPOCH);
+            let (created, last_used) = guarded::times(&entry.path(), &self.beside(&id, LOCK));
             found.push(StoredRepository {
                 name: String::from_utf8_lossy(&name).into_owned(),
-                size: disk_usage(&entry.path(), MAX_DEPTH),
+                size: space::disk_usage(&entry.path()),
                 created,
-                last_used: used.unwrap_or(created),
+                last_used,
                 id,
             });
         }
@@ -155,11 +149,7 @@ impl Repositories {
         let entries = fs::read_dir(&self.dir).at("list", &self.dir)?.flatten();
         let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
         let ids = names.filter_map(|name| Some(name.strip_suffix(LOCK)?.to_owned()));
-        let taken = |id: &String| {
-            let open = File::open(self.beside(id, LOCK));
-            matches!(open.map(|file| lock::try_lock(&file, Mode::Exclusive)), Ok(Ok(false)))
-        };
-        Ok(ids.filter(taken).collect())
+        Ok(ids.filter(|id| guarded::in_use(&self.beside(id, LOCK))).collect())
     }
 
     /// Removes the repository `id` unless somebody uses it; whether it is gone.
@@ -167,18 +157,9 @@ impl Repositories {
     /// # Errors
     /// If it cannot be renamed away.
     pub fn remove(&self, id: &str) -> Result<bool, CacheError> {
-        let at = self.beside(id, LOCK);
-        // The lock file stays: whoever opened it just now must lock what others lock.
-        let file = match File::open(&at) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            other => Some(other.at("open", &at)?),
-        };
-        if let Some(file) = &file
-            && !lock::try_lock(file, Mode::Exclusive).at("lock", &at)?
-        {
+        if !guarded::remove(&self.dir.join(id), &self.beside(id, LOCK), &self.trash)? {
             return Ok(false);
         }
-        self.trash.take(&self.dir.join(id))?;
         let _ = fs::remove_file(self.beside(id, NAME));
         Ok(true)
     }
@@ -186,18 +167,6 @@ impl Repositories {
     fn beside(&self, id: &str, suffix: &str) -> PathBuf {
         self.dir.join(format!("{id}{suffix}"))
     }
-}
-
-/// What a directory takes on the disk, in bytes. What vanishes meanwhile is not counted.
-fn disk_usage(dir: &Path, depth: usize) -> u64 {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
-        .map(|(path, meta)| {
-            let below = if meta.is_dir() && depth > 0 { disk_usage(&path, depth - 1) } else { 0 };
-            meta.blocks() * BLOCK + below
-        })
-        .sum()
 }
 
 #[cfg(test)]

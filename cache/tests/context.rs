@@ -226,7 +226,7 @@ fn hard_links_are_groups_within_a_selection() {
 }
 
 #[test]
-fn pipes_are_kept_and_sockets_told() {
+fn pipes_are_kept_and_sockets_are_empty_files() {
     let s = setup(&[("f", "1")]);
     let _socket = std::os::unix::net::UnixListener::bind(s.tree.join("socket")).unwrap();
     let mode = rustix::fs::Mode::from_raw_mode(0o640);
@@ -234,9 +234,12 @@ fn pipes_are_kept_and_sockets_told() {
         .unwrap();
     let context = s.open();
     let entries = context.walk(&TreePath::root(), &Everything).unwrap();
-    assert_eq!(paths(&entries), ["/f", "/pipe"]);
+    assert_eq!(paths(&entries), ["/f", "/pipe", "/socket"]);
     assert_eq!(entries[1].node, Node::Fifo);
-    assert_eq!(context.skipped(), [p("socket")]);
+    let content = ContentHash(*blake3::hash(b"").as_bytes());
+    assert_eq!(entries[2].node, Node::File { size: 0, content });
+    assert_eq!(context.open_file(&p("socket")).unwrap().metadata().unwrap().len(), 0);
+    assert!(context.open_file(&p("pipe")).is_err());
 }
 
 #[test]

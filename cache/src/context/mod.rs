@@ -11,7 +11,7 @@ mod listing;
 mod stat;
 mod walk;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -92,7 +92,6 @@ impl ContextHashes {
             index: Mutex::default(),
             listings: Mutex::default(),
             devices: Mutex::default(),
-            skipped: Mutex::default(),
             counts: Counts::default(),
             warnings: self.warnings.clone(),
         })
@@ -125,7 +124,6 @@ pub struct Context {
     listings: Mutex<HashMap<TreePath, Arc<Listing>>>,
     /// Whether the times on a device can be trusted.
     devices: Mutex<HashMap<u64, bool>>,
-    skipped: Mutex<BTreeSet<TreePath>>,
     counts: Counts,
     warnings: Arc<Warnings>,
 }
@@ -166,11 +164,6 @@ impl Context {
             hashed_files: get(&self.counts.hashed_files),
             hashed_bytes: get(&self.counts.hashed_bytes),
         }
-    }
-
-    /// The sockets that walks passed over: they cannot be copied.
-    pub fn skipped(&self) -> Vec<TreePath> {
-        lock(&self.skipped).iter().cloned().collect()
     }
 
     /// What is at `path`, without reading it. None if there is nothing, or a component above it is
@@ -275,18 +268,26 @@ impl Context {
         Ok((at, links))
     }
 
-    /// Opens the regular file at `path` for reading.
+    /// Opens the regular file at `path` for reading. A socket is an empty one.
     ///
     /// # Errors
     /// If it is not there, is not a regular file, or cannot be opened.
     pub fn open_file(&self, path: &TreePath) -> Result<File, CacheError> {
         let shown = self.path.join(path.as_path());
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = File::from(stat::open_beneath(&self.root, path, flags).at("open", &shown)?);
+        let file = match stat::open_beneath(&self.root, path, flags) {
+            Ok(file) => File::from(file),
+            Err(Errno::NXIO) if self.is_socket(path)? => return empty_file().at("open", &shown),
+            Err(error) => return Err(error).at("open", &shown),
+        };
         match file.metadata().at("open", &shown)?.is_file() {
             true => Ok(file),
             false => Err(std::io::Error::other("it is not a regular file")).at("open", &shown),
         }
+    }
+
+    fn is_socket(&self, path: &TreePath) -> Result<bool, CacheError> {
+        Ok(self.stat_entry(path)?.is_some_and(|stat| stat.kind == FileKind::Socket))
     }
 
     /// The content of the regular file at `path`, at most `limit` bytes of it.
@@ -344,6 +345,12 @@ impl Context {
             }
         })
     }
+}
+
+/// A file with nothing in it and no name.
+fn empty_file() -> Result<File, Errno> {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    rustix::fs::memfd_create(c"empty", flags).map(File::from)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

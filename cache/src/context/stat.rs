@@ -19,7 +19,7 @@ pub enum FileKind {
     Symlink,
     /// A named pipe.
     Fifo,
-    /// A socket: it cannot be copied.
+    /// A socket: copies and walks take it for an empty regular file.
     Socket,
     /// A character device.
     CharDevice,

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use oci::layer::{ContentHash, Entry, Metadata, Node, TreePath};
 use rayon::prelude::*;
 
+use super::Context;
 use super::hash::{self, HashedFile};
 use super::listing::{Item, Listing};
 use super::stat::{FileKind, Stat};
-use super::{Context, lock};
 use crate::error::CacheError;
 
 /// From so many directories of one level on, they are read by several threads.
@@ -143,9 +143,6 @@ impl Context {
             match verdict {
                 Verdict::Skip => {}
                 Verdict::Pass if kind != FileKind::Directory => {}
-                _ if kind == FileKind::Socket => {
-                    lock(&self.skipped).insert(path);
-                }
                 _ => picked.push((item, path, verdict)),
             }
         }
@@ -236,7 +233,12 @@ impl Context {
                         _ => Node::File { size: stat.size, content: *content },
                     }
                 }
-                (FileKind::File | FileKind::Socket, _) => continue,
+                // As BuildKit's transfer of a context leaves it.
+                (FileKind::Socket, _) => {
+                    let content = ContentHash(*blake3::hash(&[]).as_bytes());
+                    Node::File { size: 0, content }
+                }
+                (FileKind::File, None) => continue,
             };
             // Links have no mode of their own; what stat shows differs between file systems.
             let mode = if stat.kind == FileKind::Symlink { 0o777 } else { stat.mode };
