@@ -11,6 +11,25 @@ pub struct FileOp {
     pub actions: Vec<FileAction>,
 }
 
+impl FileOp {
+    /// Puts `path` of input 0 into the root directory of an empty root file system; `context` says
+    /// whether the input is a directory of this machine.
+    pub fn import(path: &str, context: bool, unpack: Unpack) -> Self {
+        let paths = vec![path.to_owned()];
+        let copy = CopyAction {
+            source: CopySource::Input { input: Some(0), paths, context },
+            dest: "/".to_owned(),
+            owner: None,
+            mode: None,
+            unpack,
+            exclude: Vec::new(),
+            parents: false,
+            replace: false,
+        };
+        Self { root: None, actions: vec![FileAction::Copy(copy)] }
+    }
+}
+
 /// One file action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "lowercase")]

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use graph::pattern::IgnoreList;
 use graph::{
-    CopyAction, CopySource, Definition, FileAction, FileOp, GitSource, HttpSource, LocalSource, Op,
-    SourceOp, Unpack, Vertex, VertexMeta,
+    Definition, FileOp, GitSource, HttpSource, LocalSource, Op, SourceOp, Unpack, Vertex,
+    VertexMeta,
 };
 use oci::Timestamp;
 use solver::{CancelToken, SolveError};
@@ -233,22 +233,8 @@ impl Loader<'_> {
             Vec::new(),
             "[internal] load archive".to_owned(),
         ));
-        let copy = CopyAction {
-            source: CopySource::Input {
-                input: Some(0),
-                paths: vec![file.name().to_owned()],
-                context: false,
-            },
-            dest: "/".to_owned(),
-            owner: None,
-            mode: None,
-            unpack: Unpack::Auto,
-            exclude: Vec::new(),
-            parents: false,
-            replace: false,
-        };
         definition.add(vertex(
-            Op::File(FileOp { root: None, actions: vec![FileAction::Copy(copy)] }),
+            Op::File(FileOp::import(file.name(), false, Unpack::Auto)),
             vec![archive],
             "[internal] extract build context".to_owned(),
         ));

@@ -1,9 +1,6 @@
 //! Where the files of a COPY, an ADD or a mount come from.
 
-use graph::{
-    CopyAction, CopySource, FileAction, FileOp, Op, SourceOp, Span, Unpack, Vertex, VertexIndex,
-    VertexMeta,
-};
+use graph::{FileOp, Op, SourceOp, Span, Unpack, Vertex, VertexIndex, VertexMeta};
 
 use super::base::{Base, Remote};
 use super::plan::FromTarget;
@@ -70,23 +67,9 @@ impl Lowering<'_> {
         if !archive {
             return source;
         }
-        let unpack = CopyAction {
-            // There is one file, whatever the server calls it.
-            source: CopySource::Input {
-                input: Some(0),
-                paths: vec!["*".to_owned()],
-                context: false,
-            },
-            dest: "/".to_owned(),
-            owner: None,
-            mode: None,
-            unpack: Unpack::Auto,
-            exclude: Vec::new(),
-            parents: false,
-            replace: false,
-        };
         self.definition.add(Vertex {
-            op: Op::File(FileOp { root: None, actions: vec![FileAction::Copy(unpack)] }),
+            // There is one file, whatever the server calls it.
+            op: Op::File(FileOp::import("*", false, Unpack::Auto)),
             inputs: vec![source],
             meta: meta(format!("[context {}] extract", remote.name)),
         })

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use graph::pattern::IgnoreList;
 use graph::{
-    CopyAction, CopySource, Definition, FileAction, FileOp, ImageSource, LocalSource, Op, SourceOp,
-    Span, Unpack, Vertex, VertexIndex, VertexMeta,
+    Definition, FileOp, ImageSource, LocalSource, Op, SourceOp, Span, Unpack, Vertex, VertexIndex,
+    VertexMeta,
 };
 use oci::{ImageConfig, Platform, RuntimeConfig};
 
@@ -307,21 +307,7 @@ impl StageLowering<'_, '_> {
         let input = self.all.local(context, false);
         let text = format!("FROM {context}");
         let name = self.names.next(&text, false);
-        let copy = CopyAction {
-            source: CopySource::Input {
-                input: Some(0),
-                paths: vec![".".to_owned()],
-                context: true,
-            },
-            dest: "/".to_owned(),
-            owner: None,
-            mode: None,
-            unpack: Unpack::Never,
-            exclude: Vec::new(),
-            parents: false,
-            replace: false,
-        };
-        let op = Op::File(FileOp { root: None, actions: vec![FileAction::Copy(copy)] });
+        let op = Op::File(FileOp::import(".", true, Unpack::Never));
         let meta = self.meta(name, head.line_span);
         self.step(op, vec![input], meta, format!("{text} # buildkit"));
     }
