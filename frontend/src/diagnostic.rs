@@ -1,5 +1,7 @@
 //! What is wrong with a Dockerfile, and where.
 
+pub(crate) use graph::nearest;
+
 use graph::Span;
 
 /// How bad it is.
@@ -74,28 +76,4 @@ impl Diagnostic {
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
-}
-
-/// The option that `written` was most likely meant to be: the nearest one, at most three edits
-/// and not more than half of it away; letter case does not count. Long words and long lists are
-/// not searched to the end.
-pub(crate) fn nearest<'a>(
-    written: &str,
-    options: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    const MAX_LENGTH: usize = 64;
-    const MAX_OPTIONS: usize = 256;
-    if written.len() > MAX_LENGTH {
-        return None;
-    }
-    let lower = written.to_lowercase();
-    let far = (lower.chars().count() / 2).min(3);
-    options
-        .into_iter()
-        .take(MAX_OPTIONS)
-        .filter(|o| o.len() <= MAX_LENGTH && *o != written)
-        .map(|o| (strsim::damerau_levenshtein(&lower, &o.to_lowercase()), o))
-        .filter(|(distance, _)| *distance <= far)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, option)| option)
 }

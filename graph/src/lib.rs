@@ -10,6 +10,7 @@ pub mod dump;
 pub mod exec;
 pub mod file;
 pub mod git;
+pub mod near;
 pub mod op;
 pub mod pattern;
 pub mod source;
@@ -23,6 +24,7 @@ pub use file::{
     CopyAction, CopySource, FileAction, FileOp, InlineFile, MkdirAction, ModeChange, Owner, Unpack,
 };
 pub use git::{GitSource, GitUrlError, Mtime, Remote, Transport};
+pub use near::nearest;
 pub use op::{MergeOp, Op};
 pub use source::{HttpSource, ImageSource, LocalSource, SourceOp};
 pub use span::{SourceFile, SourceMap, Span};

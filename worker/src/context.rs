@@ -56,11 +56,6 @@ impl ContextTree {
         self.context.stats()
     }
 
-    /// The sockets that were passed over: they cannot be copied.
-    pub fn skipped(&self) -> Vec<TreePath> {
-        self.context.skipped()
-    }
-
     fn decided(&self, path: &TreePath) -> Decided {
         let Some(parent) = path.parent() else {
             return Decided { excluded: false, state: self.matcher.root() };
@@ -180,8 +175,8 @@ impl SourceTree for ContextTree {
         }
         let found = self.context.walk(&entry.path, &Everything);
         let found = found.map_err(|e| SourceError::read(&entry.path, e))?;
-        // A walk leaves sockets out.
-        found.into_iter().next().ok_or(SourceError::Socket { path: entry.path.to_string() })
+        // Gone since it was looked at.
+        found.into_iter().next().ok_or(SourceError::Changed { path: entry.path.to_string() })
     }
 
     fn open(&self, path: &TreePath) -> Result<File, SourceError> {

@@ -69,8 +69,8 @@ impl Grammar {
                 // quotes of the line hide the here-document from the scan there is none.
                 Some(doc) => {
                     let body = raw.heredocs.iter().rfind(|d| d.name == doc.name);
-                    let (content, span) = body
-                        .map_or((String::new(), source.span), |d| (d.content.clone(), d.span));
+                    let (content, span) =
+                        body.map_or((String::new(), source.span), |d| (d.content.clone(), d.span));
                     transfer.inline.push(Heredoc { content, span, ..doc });
                 }
             }

@@ -232,7 +232,7 @@ impl StageLowering<'_, '_> {
         if group.is_some_and(|g| g.contains(':')) || (user.is_empty() && group == Some("")) {
             return fail(word.span, format!("invalid owner {text:?} (expected user[:group])"));
         }
-        let group = group.filter(|g| !g.is_empty()).map(|g| known_id(g).to_owned());
+        let group = group.map(|g| known_id(g).to_owned());
         let owner = Owner { user: known_id(user).to_owned(), group };
         Ok((Some(text), Some(owner)))
     }

@@ -35,6 +35,7 @@ pub(super) fn known_id(name: &str) -> &str {
 /// the group too, as for `--chown` (BuildKit); RUN takes the group from `/etc/passwd` instead.
 fn owner(user: &str) -> String {
     match user.split_once(':') {
+        Some((user, "")) => format!("{}:0", known_id(user)),
         Some((user, group)) => format!("{}:{}", known_id(user), known_id(group)),
         None => {
             let id = known_id(user);

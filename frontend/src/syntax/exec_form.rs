@@ -1,5 +1,7 @@
 //! The exec form: a JSON array of strings.
 
+use std::borrow::Cow;
+
 use super::Word;
 use super::lines::Slice;
 
@@ -18,7 +20,8 @@ pub(super) fn read(rest: &Slice<'_>) -> ExecForm {
     if !rest.text.starts_with('[') {
         return ExecForm::Shell;
     }
-    let Ok(values) = serde_json::from_str::<Vec<serde_json::Value>>(rest.text) else {
+    let json = without_lone_surrogates(rest.text);
+    let Ok(values) = serde_json::from_str::<Vec<serde_json::Value>>(&json) else {
         return ExecForm::Shell;
     };
     let spans = string_spans(rest.text);
@@ -33,6 +36,33 @@ pub(super) fn read(rest: &Slice<'_>) -> ExecForm {
         })
         .collect();
     words.map_or(ExecForm::NotStrings, ExecForm::Array)
+}
+
+/// Half a character (`\\ud800` without its other half) stands for U+FFFD, as Go reads it.
+fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
+    const REPLACEMENT: &str = "\\ufffd";
+    // The code unit of an escape that begins at a place in the text.
+    let unit = |at: usize| {
+        let digits = json.get(at..)?.strip_prefix("\\u")?.get(..4)?;
+        digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16))?.ok()
+    };
+    let mut text = Cow::Borrowed(json);
+    let mut at = 0;
+    while let Some(next) = json[at..].find('\\') {
+        at += next;
+        let length = match (unit(at), unit(at + REPLACEMENT.len())) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * REPLACEMENT.len(),
+            (Some(0xd800..=0xdfff), _) => {
+                // Both are of one length: places stay what they were.
+                text.to_mut().replace_range(at..at + REPLACEMENT.len(), REPLACEMENT);
+                REPLACEMENT.len()
+            }
+            // A backslash may stand before another one.
+            _ => 1 + json[at + 1..].chars().next().map_or(0, char::len_utf8),
+        };
+        at += length;
+    }
+    text
 }
 
 /// Where the strings of a valid JSON text stand.
@@ -52,4 +82,24 @@ fn string_spans(json: &str) -> Vec<(usize, usize)> {
         }
     }
     spans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_characters_are_replaced() {
+        for (json, want) in [
+            (r#"["a\ud800"]"#, r#"["a\ufffd"]"#),
+            (r#"["\\\ud800"]"#, r#"["\\\ufffd"]"#),
+            (r#"["\\ud800"]"#, r#"["\\ud800"]"#),
+            (r#"["\ud83d\ude00\udc00x"]"#, r#"["\ud83d\ude00\ufffdx"]"#),
+            (r#"["\ud800\ud83d\ude00"]"#, r#"["\ufffd\ud83d\ude00"]"#),
+            (r#"["\ud800\n\uD8"]"#, r#"["\ufffd\n\uD8"]"#),
+            ("[\"\\é\\", "[\"\\é\\"),
+        ] {
+            assert_eq!(without_lone_surrogates(json), want, "{json}");
+        }
+    }
 }

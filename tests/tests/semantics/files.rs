@@ -176,13 +176,21 @@ COPY --chown=app a /3
 COPY --chown=:appg a /4
 COPY --chown=app:33 dir /5/6
 COPY --chown=3:4 a /tmp/
+COPY --chown=app: a /7
+USER app:
+WORKDIR /8
 ",
-            r#">> COPY --chown=1:2 a /1 # buildkit
+            r#"User: "app:"
+WorkingDir: "/8"
+>> COPY --chown=1:2 a /1 # buildkit
 >> COPY --chown=1000 a /2 # buildkit
 >> COPY --chown=app a /3 # buildkit
 >> COPY --chown=:appg a /4 # buildkit
 >> COPY --chown=app:33 dir /5/6 # buildkit
 >> COPY --chown=3:4 a /tmp/ # buildkit
+>> COPY --chown=app: a /7 # buildkit
+> USER app:
+>> WORKDIR /8
 1: f 644 1:2 "A"
 2: f 644 1000:1000 "A"
 3: f 644 1000:1001 "A"
@@ -194,6 +202,8 @@ COPY --chown=3:4 a /tmp/
 5/6/lnk: l 1000:33 -> f
 5/6/sub: d 700 1000:33
 5/6/sub/g: f 644 1000:33 "G"
+7: f 644 1000:0 "A"
+8: d 755 1000:0
 tmp/a: f 644 3:4 "A"
 "#,
         ),
@@ -205,13 +215,22 @@ COPY --chmod=600 a /2/3
 COPY --chmod=u=rwX,go=rX dir /4
 COPY --chmod=+x a /5
 COPY --chmod=a-w,u+s suid /6
+COPY --chmod=-x,+X suid /7
+COPY --chmod=g=u,o= a /8/9
+ARG M=0640
+COPY --chmod=$M a /10
 ",
             r#">> COPY suid /1 # buildkit
 >> COPY --chmod=600 a /2/3 # buildkit
 >> COPY --chmod=u=rwX,go=rX dir /4 # buildkit
 >> COPY --chmod=+x a /5 # buildkit
 >> COPY --chmod=a-w,u+s suid /6 # buildkit
+>> COPY --chmod=-x,+X suid /7 # buildkit
+>> COPY --chmod=g=u,o= a /8/9 # buildkit
+> ARG M=0640
+>> COPY --chmod=0640 a /10 # buildkit
 1: f 6755 0:0 "s"
+10: f 640 0:0 "A"
 2: d 600 0:0
 2/3: f 600 0:0 "A"
 4: d 755 0:0
@@ -222,6 +241,9 @@ COPY --chmod=a-w,u+s suid /6
 4/sub/g: f 644 0:0 "G"
 5: f 755 0:0 "A"
 6: f 6555 0:0 "s"
+7: f 6755 0:0 "s"
+8: d 770 0:0
+8/9: f 660 0:0 "A"
 "#,
         ),
         (

@@ -123,9 +123,12 @@ fn privileged_exec_forms() {
         (
             "JSON escapes",
             r#"CMD ["a\tb", "\u0041", "c\"d", "é", "\/", "<&>"]
+ENTRYPOINT ["\ud83d\ude00\ud800"]
 "#,
             r#"Cmd: ["a\tb","A","c\"d","é","/","<&>"]
+Entrypoint: ["😀�"]
 > CMD ["a\tb" "A" "c\"d" "é" "/" "<&>"]
+> ENTRYPOINT ["😀�"]
 "#,
         ),
         (

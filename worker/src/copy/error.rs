@@ -48,7 +48,8 @@ pub enum CopyError {
     },
     /// `--chown` names somebody whom the image does not know.
     #[error(
-        "unable to convert {what} {name:?} of --chown to an id: no such {what} in the image's {file}"
+        "unable to convert {what} {name:?} of --chown to an id: no such {what} in the image's {file}{}",
+        did_you_mean(.near.as_deref())
     )]
     UnknownName {
         /// `user` or `group`.
@@ -57,6 +58,8 @@ pub enum CopyError {
         name: String,
         /// Where it was looked for.
         file: &'static str,
+        /// A name that is there and close to it.
+        near: Option<String>,
     },
     /// `--chown` of a linked copy names somebody: the copy is made without the image.
     #[error(
@@ -102,4 +105,8 @@ pub enum CopyError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+fn did_you_mean(near: Option<&str>) -> String {
+    near.map(|near| format!(" (did you mean {near:?}?)")).unwrap_or_default()
 }

@@ -1,4 +1,8 @@
 //! `--chmod`: what a mode change makes of a file's permissions.
+//!
+//! Symbolic changes are those of setmode(3) of the BSDs, as in BuildKit, with an umask of 0: `u=`
+//! and `g=` clear setuid and setgid of directories too, only `t` itself touches the sticky bit,
+//! and `X` asks for the permissions before the whole change.
 
 use graph::ModeChange;
 
@@ -25,13 +29,16 @@ enum Op {
 enum Perms {
     /// `r`, `w`, `x`, `X`, `s`, `t`: bits for every class, `X` apart.
     Bits { bits: u32, conditional_execute: bool },
-    /// `u`, `g` or `o`: the bits that this class has, as a shift.
+    /// `u`, `g` or `o`: the bits that this class has by then, as a shift.
     CopyOf(u32),
 }
 
 const USER: u32 = 0o4700;
 const GROUP: u32 = 0o2070;
-const OTHER: u32 = 0o1007;
+const OTHER: u32 = 0o0007;
+const STICKY: u32 = 0o1000;
+const EXECUTE: u32 = 0o0111;
+const READ_WRITE_EXECUTE: u32 = 0o0777;
 const ALL: u32 = 0o7777;
 
 /// Why a mode is not understood.
@@ -58,32 +65,35 @@ impl Chmod {
 
     /// The permissions that an entry with `mode` gets.
     pub fn apply(&self, mode: u32, directory: bool) -> u32 {
-        self.0.iter().fold(mode & ALL, |mode, clause| clause.apply(mode, directory))
+        let executable = directory || mode & EXECUTE != 0;
+        self.0.iter().fold(mode & ALL, |mode, clause| clause.apply(mode, executable))
     }
 }
 
 impl Clause {
-    fn apply(&self, mode: u32, directory: bool) -> u32 {
+    /// `executable`: whether `X` is an `x`.
+    fn apply(&self, mode: u32, executable: bool) -> u32 {
         let Self::Change { who, op, perms } = self else {
             let Self::Set(mode) = self else { return mode };
             return *mode;
         };
-        let bits = match perms {
+        let (who, bits) = match perms {
             Perms::Bits { bits, conditional_execute } => {
-                let execute = *conditional_execute && (directory || mode & 0o111 != 0);
-                bits | if execute { 0o111 } else { 0 }
+                // A sticky bit is nobody's; `o+t` means nothing.
+                let who = if bits & STICKY != 0 && *who != OTHER { who | STICKY } else { *who };
+                let added = if *conditional_execute && executable { EXECUTE } else { 0 };
+                // Taking `X` away means nothing either.
+                (who, if *op == Op::Remove { *bits } else { bits | added })
             }
             Perms::CopyOf(shift) => {
                 let class = (mode >> shift) & 0o7;
-                class << 6 | class << 3 | class
+                (who & READ_WRITE_EXECUTE, class << 6 | class << 3 | class)
             }
-        } & who;
+        };
         match op {
-            Op::Add => mode | bits,
-            Op::Remove => mode & !bits,
-            // A directory keeps its setuid and setgid bits unless they are named, as in chmod(1).
-            Op::Assign if directory => (mode & (!who | 0o6000)) | bits,
-            Op::Assign => (mode & !who) | bits,
+            Op::Add => mode | (bits & who),
+            Op::Remove => mode & !(bits & who),
+            Op::Assign => (mode & !who) | (bits & who),
         }
     }
 }
@@ -99,12 +109,12 @@ fn parse_symbolic(text: &str) -> Option<Vec<Clause>> {
                 'u' => USER,
                 'g' => GROUP,
                 'o' => OTHER,
-                'a' => ALL,
+                'a' => USER | GROUP | OTHER,
                 _ => return None,
             };
         }
         if classes.is_empty() {
-            who = ALL;
+            who = USER | GROUP | OTHER;
         }
         while !rest.is_empty() {
             let op = match rest.as_bytes()[0] {
@@ -161,6 +171,17 @@ mod tests {
             ("o=", 0o777, false, 0o770),
             ("+t", 0o755, true, 0o1755),
             ("ug+rw-x", 0o711, false, 0o661),
+            ("=rw,+X", 0o711, false, 0o777),
+            ("-x,+X", 0o755, false, 0o755),
+            ("a-x,u+X", 0o644, false, 0o644),
+            ("-X", 0o755, true, 0o755),
+            ("g=u", 0o2740, false, 0o2770),
+            ("u=rwx,g=rx", 0o6700, true, 0o750),
+            ("a=rwx", 0o7000, true, 0o1777),
+            ("o+t", 0o755, true, 0o755),
+            ("o=rx", 0o1777, true, 0o1775),
+            ("go=u-w", 0o750, false, 0o755),
+            ("u+s,g+s,+t", 0o755, false, 0o7755),
         ] {
             let chmod = Chmod::new(&ModeChange::Symbolic(text.into())).unwrap();
             assert_eq!(chmod.apply(mode, directory), want, "{text} on {mode:o}");

@@ -45,7 +45,7 @@ impl Accounts {
     /// If it is a name.
     pub fn resolve_alone(owner: &Owner) -> Result<Ids, CopyError> {
         Self::default().resolve(owner).map_err(|error| match error {
-            CopyError::UnknownName { what, name, file } => {
+            CopyError::UnknownName { what, name, file, .. } => {
                 CopyError::LinkedName { what, name, file }
             }
             other => other,
@@ -63,27 +63,38 @@ impl Accounts {
             text => match (text.parse::<u32>(), named(text)) {
                 (Ok(id), _) => (id, id),
                 (Err(_), Some(user)) => (user.uid, user.gid),
-                (Err(_), None) => return Err(unknown("user", text, PASSWD)),
+                (Err(_), None) => {
+                    let names = self.users.iter().map(|u| u.name.as_str());
+                    return Err(unknown("user", text, PASSWD, names));
+                }
             },
         };
         let gid = match owner.group.as_deref() {
-            None | Some("") => own_gid,
+            None => own_gid,
+            // `user:` names no group, and no number is 0 (BuildKit: `llb.WithUser`).
+            Some("") => 0,
             Some(text) => match text.parse::<u32>() {
                 Ok(id) => id,
-                Err(_) => self
-                    .groups
-                    .iter()
-                    .find(|g| g.name == text)
-                    .map(|g| g.gid)
-                    .ok_or_else(|| unknown("group", text, GROUP))?,
+                Err(_) => {
+                    self.groups.iter().find(|g| g.name == text).map(|g| g.gid).ok_or_else(|| {
+                        let names = self.groups.iter().map(|g| g.name.as_str());
+                        unknown("group", text, GROUP, names)
+                    })?
+                }
             },
         };
         Ok(Ids { uid, gid })
     }
 }
 
-fn unknown(what: &'static str, name: &str, file: &'static str) -> CopyError {
-    CopyError::UnknownName { what, name: name.to_owned(), file }
+fn unknown<'a>(
+    what: &'static str,
+    name: &str,
+    file: &'static str,
+    known: impl Iterator<Item = &'a str>,
+) -> CopyError {
+    let near = graph::nearest(name, known).map(str::to_owned);
+    CopyError::UnknownName { what, name: name.to_owned(), file, near }
 }
 
 #[cfg(test)]
@@ -106,7 +117,7 @@ mod tests {
         assert_eq!(ids("", Some("appg")), Ok((0, 1002)));
         assert_eq!(ids("app", Some("appg")), Ok((1000, 1002)));
         assert_eq!(ids("app", Some("7")), Ok((1000, 7)));
-        assert_eq!(ids("app", Some("")), Ok((1000, 1001)));
+        assert_eq!(ids("app", Some("")), Ok((1000, 0)));
         assert!(ids("nobody", None).unwrap_err().contains("no such user"));
         let alone = |user: &str, group: Option<&str>| {
             let owner = Owner { user: user.into(), group: group.map(Into::into) };
@@ -116,6 +127,7 @@ mod tests {
         for error in [alone("app", None).unwrap_err(), alone("1", Some("appg")).unwrap_err()] {
             assert!(error.contains("--link") && error.contains("numbers"), "{error}");
         }
+        assert!(ids("ap", None).unwrap_err().ends_with("(did you mean \"app\"?)"));
         assert!(ids("app", Some("nosuch")).unwrap_err().contains("no such group"));
     }
 }

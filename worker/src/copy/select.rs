@@ -60,8 +60,6 @@ pub fn select(tree: &dyn SourceTree, request: &Request<'_>) -> Result<Vec<Select
                     continue;
                 }
                 match select_one(tree, &found, &exclude) {
-                    // Nobody asked for it by name.
-                    Err(SourceError::Socket { .. }) => {}
                     // It was there: what is not is where the link leads.
                     Ok(None) => return Err(dangling(&found, request.tree)),
                     other => out.extend(other?),
@@ -121,12 +119,35 @@ fn dangling(link: &TreePath, tree: &str) -> SourceError {
         path: link.to_string(),
         tree: tree.to_owned(),
         reason: Some("it is a symbolic link that leads nowhere".to_owned()),
+        near: None,
     }
 }
 
 fn not_found(tree: &dyn SourceTree, path: &str, clean: &TreePath, name: &str) -> SourceError {
     let reason = tree.why_missing(clean);
-    SourceError::NotFound { path: path.to_owned(), tree: name.to_owned(), reason }
+    let near = if reason.is_none() { near(tree, clean) } else { None };
+    let near = near.map(|near| if path.starts_with('/') { format!("/{near}") } else { near });
+    SourceError::NotFound { path: path.to_owned(), tree: name.to_owned(), reason, near }
+}
+
+/// A path that is there and differs from `missing` in one component, which was mistyped perhaps.
+fn near(tree: &dyn SourceTree, missing: &TreePath) -> Option<String> {
+    let mut dir = TreePath::root();
+    let mut components = missing.components();
+    let mistyped = components.find(|name| match dir.child(name) {
+        Ok(next) if matches!(tree.entry(&next), Ok(Some(_))) => {
+            dir = next;
+            false
+        }
+        _ => true,
+    })?;
+    let entries = tree.list(&dir).ok()?;
+    let names = entries.iter().filter_map(|e| std::str::from_utf8(e.path.file_name()?).ok());
+    let name = graph::nearest(std::str::from_utf8(mistyped).ok()?, names)?;
+    let rest =
+        components.try_fold(dir.child(name.as_bytes()).ok()?, |path, c| path.child(c)).ok()?;
+    tree.entry(&rest).ok()??;
+    Some(rest.to_string().trim_start_matches('/').to_owned())
 }
 
 fn clean(path: &str) -> Result<TreePath, SourceError> {

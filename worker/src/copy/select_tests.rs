@@ -178,6 +178,15 @@ fn plain_paths() {
         assert_eq!(error, format!("{missing:?}: not found in the tree"));
     }
     assert!(matches!(chosen(&t, &["loop"], &[], false), Err(SourceError::Loop { .. })));
+    for (mistyped, near) in [
+        ("dir/sub/e.txt", "dir/sub/d.txt"),
+        ("/Dri/sub", "/dir/sub"),
+        ("dir/sbu/d.txt", "dir/sub/d.txt"),
+    ] {
+        let error = chosen(&t, &[mistyped], &[], false).unwrap_err().to_string();
+        let want = format!("{mistyped:?}: not found in the tree (did you mean {near:?}?)");
+        assert_eq!(error, want);
+    }
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub enum Keep {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// A plain path that is not there.
-    #[error("{path:?}{}", missing(.tree, .reason.as_deref()))]
+    #[error("{path:?}{}", missing(.tree, .reason.as_deref(), .near.as_deref()))]
     NotFound {
         /// As the instruction names it.
         path: String,
@@ -85,12 +85,8 @@ pub enum SourceError {
         tree: String,
         /// Why, where more is known.
         reason: Option<String>,
-    },
-    /// A socket: it is nothing without the process that listens on it.
-    #[error("{path:?} is a socket, which cannot be copied")]
-    Socket {
-        /// Its path.
-        path: String,
+        /// What is there and has nearly its name.
+        near: Option<String>,
     },
     /// A symbolic link leads through too many others.
     #[error("{path:?}: too many levels of symbolic links")]
@@ -124,10 +120,11 @@ pub enum SourceError {
     },
 }
 
-fn missing(tree: &str, reason: Option<&str>) -> String {
-    match reason {
-        Some(reason) => format!(" is not in {tree}: {reason}"),
-        None => format!(": not found in {tree}"),
+fn missing(tree: &str, reason: Option<&str>, near: Option<&str>) -> String {
+    match (reason, near) {
+        (Some(reason), _) => format!(" is not in {tree}: {reason}"),
+        (None, Some(near)) => format!(": not found in {tree} (did you mean {near:?}?)"),
+        (None, None) => format!(": not found in {tree}"),
     }
 }
 
