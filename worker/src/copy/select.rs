@@ -53,7 +53,7 @@ pub fn select(tree: &dyn SourceTree, request: &Request<'_>) -> Result<Vec<Select
     for (argument, path) in request.paths.iter().enumerate() {
         let first = out.len();
         if request.parents {
-            out.push(select_with_parents(tree, path, &exclude, request.tree)?);
+            out.extend(select_with_parents(tree, path, &exclude, request.tree)?);
         } else if pattern::is_wildcard(path) {
             for found in expand(tree, path)? {
                 if exclude.leaves_out_named(&found) {
@@ -221,35 +221,61 @@ fn expand(tree: &dyn SourceTree, path: &str) -> Result<Vec<TreePath>, SourceErro
     Ok(level)
 }
 
-/// `--parents`: what is before `/./` is dropped, the rest is recreated; `**` spans directories.
+/// `--parents`: what is before `/./` is dropped, the rest is recreated; `**` spans directories in
+/// the rest. Only a path without wildcards has to be there.
 fn select_with_parents(
     tree: &dyn SourceTree,
     path: &str,
     exclude: &Exclude,
     tree_name: &str,
-) -> Result<Selected, SourceError> {
+) -> Result<Vec<Selected>, SourceError> {
     let (pivot, rest) = match path.split_once("/./") {
         Some((pivot, rest)) => (pivot, rest),
         None => ("", path),
     };
+    let rest = clean(rest)?;
+    if pattern::is_wildcard(pivot) {
+        let mut found = Vec::new();
+        for pivot in expand(tree, pivot)? {
+            match resolve(tree, &pivot, true)? {
+                None => return Err(dangling(&pivot, tree_name)),
+                Some((source, None | Some(Entry { node: Node::Directory { .. }, .. }))) => {
+                    found.push(select_below(tree, source, &rest, path, exclude)?);
+                }
+                Some(_) => {}
+            }
+        }
+        return Ok(found);
+    }
     let pivot = clean(pivot)?;
     let Some((source, _)) = resolve(tree, &pivot, true)? else {
         return Err(not_found(tree, path, &pivot, tree_name));
     };
-    let rest = clean(rest)?;
-    let text = String::from_utf8_lossy(rest.as_bytes()).into_owned();
-    let wildcard = pattern::is_wildcard(&text);
-    if !wildcard {
+    if !pattern::is_wildcard(&String::from_utf8_lossy(rest.as_bytes())) {
         let full = source.join(&rest).map_err(|e| SourceError::read(&rest, e))?;
         if resolve(tree, &full, false)?.is_none() {
             return Err(not_found(tree, path, &full, tree_name));
         }
     }
+    Ok(vec![select_below(tree, source, &rest, path, exclude)?])
+}
+
+/// What of the directory `source` is at `rest` or matches it, with the directories on the way.
+/// The instruction says `path`.
+fn select_below(
+    tree: &dyn SourceTree,
+    source: TreePath,
+    rest: &TreePath,
+    path: &str,
+    exclude: &Exclude,
+) -> Result<Selected, SourceError> {
+    let text = String::from_utf8_lossy(rest.as_bytes()).into_owned();
+    let wildcard = pattern::is_wildcard(&text);
     let glob = Glob::with_double_star(&text)
         .map_err(|source| SourceError::Pattern { pattern: path.to_owned(), source })?;
     let matches = |relative: &TreePath| {
         rest.is_root()
-            || if wildcard { glob.matches(relative.as_bytes()) } else { *relative == rest }
+            || if wildcard { glob.matches(relative.as_bytes()) } else { *relative == *rest }
     };
     let entries = tree.walk(&source, &|relative, directory| {
         if exclude.keep(relative, directory) == Keep::No {

@@ -221,6 +221,16 @@ fn exclusions_are_relative_to_each_source() {
 }
 
 #[test]
+fn a_wildcard_before_the_pivot_matches_directories() {
+    let t = sample();
+    let selection = chosen(&t, &["d?r/./c.txt", "d?r/./sub/*"], &[], true).unwrap();
+    assert_eq!(selection.len(), 2);
+    assert_eq!(shown(&selection)[0].split(':').next_back(), Some(" c.txt"));
+    assert_eq!(shown(&selection)[1].split(':').next_back(), Some(" sub sub/d.txt"));
+    assert!(chosen(&t, &["x*/./nothing"], &[], true).unwrap().is_empty());
+}
+
+#[test]
 fn parents_recreate_paths() {
     let t = sample();
     let names = |p: &str| shown(&chosen(&t, &[p], &[], true).unwrap());
