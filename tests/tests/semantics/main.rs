@@ -10,6 +10,7 @@
 
 mod changes;
 mod config;
+mod corners;
 mod files;
 mod language;
 
