@@ -2,15 +2,13 @@
 
 use tests::require_root;
 
-use crate::check;
+use crate::{Case, check};
 
-#[test]
-fn privileged_corners() {
-    require_root!();
-    check(&[
-        (
-            "paths from variables",
-            r#"ENV A=dir/f D=/d/ S="sp ace" G=w?.txt
+/// What each is for, its Dockerfile, and its image.
+const CORNERS: &[Case] = &[
+    (
+        "paths from variables",
+        r#"ENV A=dir/f D=/d/ S="sp ace" G=w?.txt
 COPY $A ${D}
 COPY "$S" /1
 COPY ["$S", "${D}2"]
@@ -19,7 +17,7 @@ COPY $G ${NOPE}g[[]1].txt /4/
 COPY a /q\uote
 COPY b $D$A
 "#,
-            r#"Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin","A=dir/f","D=/d/","S=sp ace","G=w?.txt"]
+        r#"Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin","A=dir/f","D=/d/","S=sp ace","G=w?.txt"]
 > ENV A=dir/f D=/d/ S=sp ace G=w?.txt
 >> COPY dir/f /d/ # buildkit
 >> COPY sp ace /1 # buildkit
@@ -43,10 +41,10 @@ d/dir/f: f 644 0:0 "B"
 d/f: f 644 0:0 "F"
 quote: f 644 0:0 "A"
 "#,
-        ),
-        (
-            "destinations below the working directory",
-            r"WORKDIR w
+    ),
+    (
+        "destinations below the working directory",
+        r"WORKDIR w
 COPY a .
 COPY b ${NOPE}
 COPY a ./x/
@@ -55,7 +53,7 @@ COPY lnk ..
 COPY a ../../../clamp
 COPY d2/sub o/./n/../m/.
 ",
-            r#"WorkingDir: "/w"
+        r#"WorkingDir: "/w"
 >> WORKDIR /w
 >> COPY a . # buildkit
 >> COPY b  # buildkit
@@ -77,16 +75,16 @@ w/o/m/k: f 644 0:0 "K"
 w/x: d 755 0:0
 w/x/a: f 644 0:0 "A"
 "#,
-        ),
-        (
-            "wildcards that match directories",
-            r"FROM scratch
+    ),
+    (
+        "wildcards that match directories",
+        r"FROM scratch
 COPY d*/ /1/
 COPY dlnk/* /2/
 COPY d[i]r/s*/g /3
 COPY *ir /4
 ",
-            r#">> COPY d*/ /1/ # buildkit
+        r#">> COPY d*/ /1/ # buildkit
 >> COPY dlnk/* /2/ # buildkit
 >> COPY d[i]r/s*/g /3 # buildkit
 >> COPY *ir /4 # buildkit
@@ -110,10 +108,10 @@ COPY *ir /4
 4/sub: d 700 0:0
 4/sub/g: f 644 0:0 "G"
 "#,
-        ),
-        (
-            "what another stage has",
-            r"FROM busybox AS s
+    ),
+    (
+        "what another stage has",
+        r"FROM busybox AS s
 RUN mkdir -p /a/b && echo 1 > /a/b/f && ln /a/b/f /a/b/g && ln -s /a/b /l && ln -s /l /l2 && ln -s ../../../etc /a/b/esc && mknod /a/b/n c 1 3 && mkfifo /a/b/p && chown -R 5:6 /a && chmod 711 /a/b && chmod 4755 /a/b/f
 FROM scratch
 COPY --from=s /l /1
@@ -122,7 +120,7 @@ COPY --from=0 /l/esc/group /3
 COPY --from=s --chown=7:8 /a /4
 COPY --from=s /a/*/f /l/g /5/
 ",
-            r#">> COPY /l /1 # buildkit
+        r#">> COPY /l /1 # buildkit
 >> COPY l2/f /2 # buildkit
 >> COPY /l/esc/group /3 # buildkit
 >> COPY --chown=7:8 /a /4 # buildkit
@@ -146,10 +144,10 @@ COPY --from=s /a/*/f /l/g /5/
 5/f: f 4755 5:6 "1\n"
 5/g: f 4755 5:6 "1\n"
 "#,
-        ),
-        (
-            "owners of what instructions create",
-            r"USER www-data
+    ),
+    (
+        "owners of what instructions create",
+        r"USER www-data
 WORKDIR /a/b
 COPY a c/d
 USER 5
@@ -159,7 +157,7 @@ WORKDIR /e
 USER nosuch
 WORKDIR /f
 ",
-            r#"User: "nosuch"
+        r#"User: "nosuch"
 WorkingDir: "/f"
 > USER www-data
 >> WORKDIR /a/b
@@ -179,17 +177,17 @@ c/d: d 755 5:5
 e: d 755 5:6
 f: d 755 0:0
 "#,
-        ),
-        (
-            "names in an archive's way",
-            r"RUN mkdir -p /1/td/f /2 /3/td/l/x /4 /o /5/td && echo > /2/td && ln -s /o /4/td && chmod 711 /5/td && chown 1:1 /5/td && echo > /5/top
+    ),
+    (
+        "names in an archive's way",
+        r"RUN mkdir -p /1/td/f /2 /3/td/l/x /4 /o /5/td && echo > /2/td && ln -s /o /4/td && chmod 711 /5/td && chown 1:1 /5/td && echo > /5/top
 ADD t.dat /1
 ADD t.dat /2
 ADD t.dat /3
 ADD t.dat /4
 ADD t.dat /5
 ",
-            r#">> RUN /bin/sh -c mkdir -p /1/td/f /2 /3/td/l/x /4 /o /5/td && echo > /2/td && ln -s /o /4/td && chmod 711 /5/td && chown 1:1 /5/td && echo > /5/top # buildkit
+        r#">> RUN /bin/sh -c mkdir -p /1/td/f /2 /3/td/l/x /4 /o /5/td && echo > /2/td && ln -s /o /4/td && chmod 711 /5/td && chown 1:1 /5/td && echo > /5/top # buildkit
 >> ADD t.dat /1 # buildkit
 >> ADD t.dat /2 # buildkit
 >> ADD t.dat /3 # buildkit
@@ -222,10 +220,10 @@ ADD t.dat /5
 5/top: f 644 3:0 "top"
 o: d 755 0:0
 "#,
-        ),
-        (
-            "archives and files together",
-            r"RUN mkdir /r && chmod 711 /r && ln -s r /l
+    ),
+    (
+        "archives and files together",
+        r"RUN mkdir /r && chmod 711 /r && ln -s r /l
 ADD t.dat a t.tgz hl /1/
 ADD t.* /2/
 ADD t.dat /l
@@ -234,7 +232,7 @@ ADD --unpack=false t.dat /4/
 ADD --unpack t.tgz /5
 ADD --exclude=top --exclude=sub t.dat dir /6/
 ",
-            r#">> RUN /bin/sh -c mkdir /r && chmod 711 /r && ln -s r /l # buildkit
+        r#">> RUN /bin/sh -c mkdir /r && chmod 711 /r && ln -s r /l # buildkit
 >> ADD t.dat a t.tgz hl /1/ # buildkit
 >> ADD t.* /2/ # buildkit
 >> ADD t.dat /l # buildkit
@@ -281,10 +279,10 @@ r/td/f: f 4755 7:8 "tf"
 r/td/l: l 0:0 -> f
 r/top: f 644 3:0 "top"
 "#,
-        ),
-        (
-            "exclusions and their exceptions",
-            r"FROM scratch
+    ),
+    (
+        "exclusions and their exceptions",
+        r"FROM scratch
 COPY --exclude=* --exclude=!sub/g dir /1
 COPY --exclude=sub --exclude=!sub/g dir /2
 COPY --exclude=dir/sub --exclude=/.hidden dir /3
@@ -294,7 +292,7 @@ COPY --exclude=a a b /6/
 COPY --exclude=** dir /7
 COPY --exclude=sub/ dir /8
 ",
-            r#">> COPY dir /1 # buildkit
+        r#">> COPY dir /1 # buildkit
 >> COPY dir /2 # buildkit
 >> COPY dir /3 # buildkit
 >> COPY dir /4 # buildkit
@@ -331,10 +329,10 @@ COPY --exclude=sub/ dir /8
 8/f: f 644 0:0 "F"
 8/lnk: l 0:0 -> f
 "#,
-        ),
-        (
-            "parents, wildcards and pivots",
-            r"FROM scratch
+    ),
+    (
+        "parents, wildcards and pivots",
+        r"FROM scratch
 COPY --parents **/g /1/
 COPY --parents ./dir/./**/? /2/
 COPY --parents dir/sub/./ /3/
@@ -344,7 +342,7 @@ COPY --parents --exclude=**/.hidden --exclude=dir/sub dir /6/
 COPY --parents=false dir/f /7/
 COPY --parents --chown=1:2 --chmod=u=rwX,go= dir/sub/g /8/
 ",
-            r#">> COPY --parents **/g /1/ # buildkit
+        r#">> COPY --parents **/g /1/ # buildkit
 >> COPY --parents ./dir/./**/? /2/ # buildkit
 >> COPY --parents dir/sub/./ /3/ # buildkit
 >> COPY --parents nomatch* a ../b /4/ # buildkit
@@ -382,18 +380,23 @@ COPY --parents --chown=1:2 --chmod=u=rwX,go= dir/sub/g /8/
 8/dir/sub: d 700 1:2
 8/dir/sub/g: f 600 1:2 "G"
 "#,
-        ),
-        (
-            "each argument sees those before it",
-            r#"ARG A=1 B=$A C=${B}c
+    ),
+    (
+        "each argument sees those before it",
+        r#"ARG A=1 B=$A C=${B}c
 ARG D=${U:-$C} E="x y" F='$A'
 RUN echo "$A,$B,$C,$D,$E,$F" > /x
 "#,
-            r#"> ARG A=1 B=1 C=1c
+        r#"> ARG A=1 B=1 C=1c
 > ARG D=1c E=x y F=$A
 >> RUN |6 A=1 B=1 C=1c D=1c E=x y F=$A /bin/sh -c echo "$A,$B,$C,$D,$E,$F" > /x # buildkit
 x: f 644 0:0 "1,1,1c,1c,x y,$A\n"
 "#,
-        ),
-    ]);
+    ),
+];
+
+#[test]
+fn privileged_corners() {
+    require_root!();
+    check(CORNERS);
 }
