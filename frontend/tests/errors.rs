@@ -83,6 +83,9 @@ fn messages() {
         ),
         ("FROM a\nADD --checksum=xyz https://x/y.git /\n", "not a commit of a git repository"),
         ("FROM a\nADD https://x/y https://x/z /d\n", "with more than one source"),
+        ("FROM a\nCOPY a --chown=1 /b\n", "(flags come first: COPY --chown=1 …)"),
+        ("FROM a\nCOPY [\"a\", \"/y\"\n", "there is the array form"),
+        ("FROM a\nCOPY a \"/with space\"\n", "there is the array form"),
         ("FROM a\nCOPY https://x/y /\n", "the source can't be a URL for COPY"),
         ("# escape=x\nFROM a\n", "invalid escape character \"x\""),
         (
@@ -132,6 +135,8 @@ fn errors_of_all_kinds_are_reported_at_once() {
     // A base that cannot be had does not hide what is wrong above it.
     let found = errors("FROM a:b:c\nCOPY --chmod=9 a b\nSTOPSIGNAL NONE\n");
     assert_eq!(found.len(), 3, "{found:?}");
+    let found = errors("FROM ${BASE}\nRUN x\n");
+    assert_eq!(found.len(), 1, "{found:?}");
     // A malformed FROM may have been a stage's: what follows is not judged.
     let found = errors("FROM\nCOPY --chmod=9 a b\nFROM a\nSTOPSIGNAL NONE\n");
     assert_eq!(found.len(), 1, "{found:?}");

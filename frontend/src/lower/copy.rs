@@ -17,6 +17,10 @@ use crate::ast::{Instruction, Transfer, Word};
 use crate::value::is_symbolic_mode;
 use crate::word::Lexer;
 
+/// What somebody is told who seems to have meant the array form.
+const ARRAY_FORM: &str = "for paths with blanks there is the array form, which is JSON: \
+    [\"a source\", \"a destination\"]";
+
 /// What every action of one COPY or ADD has in common.
 struct Common {
     dest: String,
@@ -49,7 +53,8 @@ impl StageLowering<'_, '_> {
         transfer: &Transfer,
         add: bool,
     ) -> Step<()> {
-        let texts = self.expand_all(instruction, &transfer.sources)?;
+        let texts = transfer.sources.iter().map(|word| self.path(instruction, word));
+        let texts = texts.collect::<Step<Vec<String>>>()?;
         let checksum = match &transfer.checksum {
             Some(word) => Some(self.expand(instruction, word)?).filter(|c| !c.is_empty()),
             None => None,
@@ -62,7 +67,7 @@ impl StageLowering<'_, '_> {
             check_pattern(source, word)?;
         }
         self.warn_ignored(instruction, transfer, &sources, add);
-        let written = self.expand(instruction, &transfer.dest)?;
+        let written = self.path(instruction, &transfer.dest)?;
         check_destination(transfer, &written, add)?;
         let (chown, owner) = self.owner(instruction, transfer)?;
         let (chmod, mode) = self.mode(instruction, transfer)?;
@@ -131,6 +136,15 @@ impl StageLowering<'_, '_> {
             })
             .collect();
         self.warn_all(found, instruction);
+    }
+
+    /// One path, its variables expanded.
+    fn path(&mut self, instruction: &Instruction, word: &Word) -> Step<String> {
+        let quoted = word.value.contains(['"', '\'']);
+        self.expand(instruction, word).map_err(|error| match quoted {
+            true => Box::new(error.help(ARRAY_FORM)),
+            false => error,
+        })
     }
 
     /// The actions of a transfer: one for all paths that stand together, one for each remote
@@ -307,7 +321,11 @@ fn check_destination(transfer: &Transfer, written: &str, add: bool) -> Step<()> 
         "when using {keyword} with more than one source, the destination must be a directory and end with a /"
     );
     let error = Diagnostic::error(transfer.dest.span, message);
-    Err(Box::new(error.help(format!("write {written}/"))))
+    let flag = transfer.sources.iter().find(|source| source.value.starts_with("--"));
+    Err(Box::new(match flag {
+        Some(flag) => error.help(format!("flags come first: {keyword} {} …", flag.value)),
+        None => error.help(format!("write {written}/")),
+    }))
 }
 
 /// The sources of a COPY: it takes no URLs.
@@ -327,7 +345,11 @@ fn check_pattern(source: &Source, word: &Word) -> Step<()> {
     match source {
         Source::Path(path) if is_wildcard(path) => match Glob::new(path) {
             Ok(_) => Ok(()),
-            Err(e) => fail(word.span, e.to_string()),
+            Err(e) => {
+                let error = Diagnostic::error(word.span, e.to_string());
+                let meant = path.starts_with('[');
+                Err(Box::new(if meant { error.help(ARRAY_FORM) } else { error }))
+            }
         },
         _ => Ok(()),
     }

@@ -337,6 +337,10 @@ impl Planner<'_, '_> {
         let stage = &self.stages[at];
         let platform = stage.platform.clone().unwrap_or_else(|| self.options.platform.clone());
         let name = stage.base_name.clone();
+        if name.is_empty() {
+            // There was an error already.
+            return Ok(None);
+        }
         if let Some(own) = stage.name.clone()
             && let Some((key, named)) = context::find(self.options, &own, &platform)
         {
