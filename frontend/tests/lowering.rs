@@ -234,7 +234,7 @@ fn owners_of_copies_and_working_directories() {
         ("5:staff", "5:staff", Some(("5", Some("staff")))),
         ("app:6", "app:6", Some(("app", Some("6")))),
         (":staff", ":staff", Some(("", Some("staff")))),
-        ("app:", "app:0", Some(("app", Some("0")))),
+        ("app:", "app:0", Some(("app", Some("")))),
     ] {
         let text =
             format!("FROM busybox\nUSER \"{user}\"\nWORKDIR /w\nCOPY --chown=${{U:-{user}}} a b\n");
