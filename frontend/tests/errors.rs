@@ -32,7 +32,7 @@ fn messages() {
         ("FROM a\nSTOPSIGNAL SIGX\n", "invalid signal: SIGX"),
         ("FROM a\nEXPOSE 80/icmp\n", "unknown protocol \"icmp\" (expected tcp, udp or sctp)"),
         (
-            "FROM a\nCOPY a b c\n",
+            "FROM a\nCOPY <<a <<b c\na\nb\n",
             "when using COPY with more than one source, the destination must be a directory and end with a / (write c/)",
         ),
         ("FROM a\nCOPY --chmod=999 a b\n", "invalid mode \"999\" for --chmod"),

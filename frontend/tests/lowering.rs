@@ -60,6 +60,14 @@ CMD [\"app\"]
     assert_eq!(lowered.base.unwrap().config.rootfs.diff_ids.len(), 1);
 }
 
+/// A directory may be at the destination already: then it needs no slash, as in BuildKit.
+#[test]
+fn several_paths_are_left_to_the_copy() {
+    for text in ["COPY a b /srv", "ADD a d /srv", "COPY --parents d/x a /srv"] {
+        lowered(&format!("FROM busybox\n{text}\n"));
+    }
+}
+
 #[test]
 fn names_of_one_stage_and_of_triggers() {
     let one = lowered("FROM scratch\nCOPY a b\nRUN x\nWORKDIR /\nWORKDIR rel\n");

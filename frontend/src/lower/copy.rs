@@ -68,7 +68,7 @@ impl StageLowering<'_, '_> {
         }
         self.warn_ignored(instruction, transfer, &sources, add);
         let written = self.path(instruction, &transfer.dest)?;
-        check_destination(transfer, &written, add)?;
+        check_destination(transfer, &sources, &written, add)?;
         let (chown, owner) = self.owner(instruction, transfer)?;
         let (chmod, mode) = self.mode(instruction, transfer)?;
         let exclude = self.expand_all(instruction, &transfer.exclude)?;
@@ -309,11 +309,22 @@ fn destination(workdir: &str, written: &str) -> String {
 }
 
 /// Several sources need a directory (Docker's reference, COPY; BuildKit lets the last file win).
-/// How many of the wildcards match something comes out only when the files are looked at: they
-/// are counted then.
-fn check_destination(transfer: &Transfer, written: &str, add: bool) -> Step<()> {
+/// Paths of one tree are counted, and the destination is looked at, when they are copied: what a
+/// wildcard matches and whether a directory is there already come out only then.
+fn check_destination(
+    transfer: &Transfer,
+    sources: &[Source],
+    written: &str,
+    add: bool,
+) -> Step<()> {
     let plain = transfer.sources.iter().filter(|s| !is_wildcard(&s.value)).count();
     if plain + transfer.inline.len() < 2 || names_directory(written) {
+        return Ok(());
+    }
+    let one_tree =
+        transfer.inline.is_empty() && sources.iter().all(|s| matches!(s, Source::Path(_)));
+    let flag = transfer.sources.iter().find(|source| source.value.starts_with("--"));
+    if one_tree && flag.is_none() {
         return Ok(());
     }
     let keyword = if add { "ADD" } else { "COPY" };
@@ -321,7 +332,6 @@ fn check_destination(transfer: &Transfer, written: &str, add: bool) -> Step<()> 
         "when using {keyword} with more than one source, the destination must be a directory and end with a /"
     );
     let error = Diagnostic::error(transfer.dest.span, message);
-    let flag = transfer.sources.iter().find(|source| source.value.starts_with("--"));
     Err(Box::new(match flag {
         Some(flag) => error.help(format!("flags come first: {keyword} {} …", flag.value)),
         None => error.help(format!("write {written}/")),
