@@ -16,6 +16,7 @@ pub mod outputs;
 pub mod progress;
 pub mod proxies;
 pub mod request;
+pub mod rootless;
 pub mod secrets;
 pub mod signals;
 pub mod table;

@@ -1,5 +1,6 @@
 //! The private /dev: what the OCI runtime specification lists under "default devices" and "dev
-//! symbolic links".
+//! symbolic links". In a user namespace nodes cannot be made (mknod(2)); there the host's are bound,
+//! over empty files.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -36,8 +37,17 @@ const LINKS: [(&str, &str); 6] = [
 /// Places of other mounts.
 const DIRS: [&str; 3] = ["pts", "shm", "mqueue"];
 
+/// Whose device nodes a /dev has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nodes {
+    /// Its own.
+    Own,
+    /// Those of the host: empty files stand where [`host_nodes`] are to be attached.
+    Host,
+}
+
 /// A filled /dev, not attached anywhere.
-pub(crate) fn create() -> Result<OwnedFd, ExecError> {
+pub(crate) fn create(nodes: Nodes) -> Result<OwnedFd, ExecError> {
     let mount = Mount {
         target: PathBuf::from("/dev"),
         source: MountSource::Tmpfs { size: Some(SIZE), mode: 0o755 },
@@ -46,7 +56,11 @@ pub(crate) fn create() -> Result<OwnedFd, ExecError> {
     let dev =
         mount.open().map_err(|source| ExecError::Mount { target: mount.target.clone(), source })?;
     for (name, major, minor) in NODES {
-        node(&dev, name, major, minor).map_err(|errno| failed(name, errno))?;
+        let made = match nodes {
+            Nodes::Own => node(&dev, name, major, minor),
+            Nodes::Host => place(&dev, name),
+        };
+        made.map_err(|errno| failed(name, errno))?;
     }
     for (name, target) in LINKS {
         rustix::fs::symlinkat(target, &dev, name).map_err(|errno| failed(name, errno))?;
@@ -57,10 +71,31 @@ pub(crate) fn create() -> Result<OwnedFd, ExecError> {
     Ok(dev)
 }
 
-/// The null device of a /dev that [`create`] made, for standard input.
-pub(crate) fn open_null(dev: &OwnedFd) -> Result<OwnedFd, ExecError> {
-    rustix::fs::openat(dev, "null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| failed("null", errno))
+/// What is to be mounted into a /dev with [`Nodes::Host`].
+pub(crate) fn host_nodes() -> impl Iterator<Item = Mount> {
+    NODES.into_iter().map(|(name, ..)| {
+        let path = Path::new("/dev").join(name);
+        Mount {
+            target: path.clone(),
+            source: MountSource::Bind { source: path, recursive: false },
+            flags: MountFlags { nosuid: true, noexec: true, ..MountFlags::default() },
+        }
+    })
+}
+
+/// The null device, of a /dev that [`create`] made or of the host, for standard input.
+pub(crate) fn open_null(nodes: Nodes, dev: &OwnedFd) -> Result<OwnedFd, ExecError> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let opened = match nodes {
+        Nodes::Own => rustix::fs::openat(dev, "null", flags, Mode::empty()),
+        Nodes::Host => rustix::fs::open("/dev/null", flags, Mode::empty()),
+    };
+    opened.map_err(|errno| failed("null", errno))
+}
+
+fn place(dev: impl AsFd, name: &str) -> Result<(), Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::openat(dev, name, flags, Mode::empty()).map(drop)
 }
 
 fn node(dev: impl AsFd, name: &str, major: u32, minor: u32) -> Result<(), Errno> {

@@ -127,8 +127,19 @@ pub enum ExecError {
 #[derive(Debug, thiserror::Error)]
 pub enum Unsupported {
     /// Not user 0.
-    #[error("RUN needs root for now: start the builder as root (sudo)")]
+    #[error("RUN needs root, or a user namespace with a range of ids")]
     NotRoot,
+    /// Inside a container that hides parts of /proc: the kernel gives no fresh one then, which
+    /// would show them.
+    #[error(
+        "RUN needs a /proc of its own, which the kernel refuses where parts of /proc are hidden, as \
+         {path} is here; in a container, start it with --security-opt systempaths=unconfined \
+         (docker) or --security-opt unmask=ALL (podman)"
+    )]
+    MaskedProc {
+        /// What is mounted there.
+        path: String,
+    },
     /// Root without the rights of root, as in an unprivileged container.
     #[error(
         "RUN needs the capability {name}, which was taken from this process; in a container, \

@@ -9,10 +9,10 @@ use rustix::io::Errno;
 use sys::mount::{Mount, MountFlags, MountSource};
 use sys::program::{FdIndex, Step};
 
-use crate::devices;
+use crate::devices::{self, Nodes};
 use crate::error::ExecError;
 use crate::private::{EMPTY, Part, PrivateFiles};
-use crate::spec::{ProcessSpec, Volume};
+use crate::spec::{Network, ProcessSpec, Volume};
 use crate::stubs::{self, Stubs};
 use crate::tree::{self, Tree, TreeError};
 
@@ -27,6 +27,9 @@ pub(crate) struct Host {
     pub(crate) private_at: CString,
     /// Whether the v2 hierarchy is all that the host has.
     pub(crate) unified_cgroups: bool,
+    /// Whether this is another user namespace than the first one: no device can be made, and of
+    /// the host's network no fresh /sys.
+    pub(crate) user_namespace: bool,
     /// Paths to hide.
     pub(crate) masked: Vec<CString>,
     /// Paths to make read-only.
@@ -99,10 +102,16 @@ impl Planner<'_> {
         for name in ["proc", "sys", "dev"] {
             self.lasting(name)?;
         }
-        self.kernel(host);
-        let dev = devices::create()?;
-        let stdin = devices::open_null(&dev)?;
+        self.kernel(host, spec)?;
+        let nodes = if host.user_namespace { Nodes::Host } else { Nodes::Own };
+        let dev = devices::create(nodes)?;
+        let stdin = devices::open_null(nodes, &dev)?;
         self.attach(Path::new("/dev"), dev)?;
+        if nodes == Nodes::Host {
+            for mount in devices::host_nodes() {
+                self.attach(&mount.target, open(&mount)?)?;
+            }
+        }
         let shm_size = spec.limits.shm_size.unwrap_or(SHM_SIZE);
         for (target, source, flags) in [
             ("/dev/pts", MountSource::Devpts, MountFlags { nodev: false, ..MountFlags::DATA }),
@@ -129,10 +138,14 @@ impl Planner<'_> {
         Ok(stdin)
     }
 
-    fn kernel(&mut self, host: &Host) {
+    fn kernel(&mut self, host: &Host, spec: &ProcessSpec) -> Result<(), ExecError> {
         let read_only = MountFlags::DATA.read_only();
         self.steps.push(new_mount(c"proc", c"proc", MountFlags::DATA));
-        self.steps.push(new_mount(c"sysfs", c"sys", read_only));
+        if host.user_namespace && spec.network == Network::Host {
+            self.host_sysfs()?;
+        } else {
+            self.steps.push(new_mount(c"sysfs", c"sys", read_only));
+        }
         if host.unified_cgroups {
             self.steps.push(Step::MountNew {
                 fs: c"cgroup2".to_owned(),
@@ -143,6 +156,28 @@ impl Planner<'_> {
         }
         self.tree.add_kernel(Path::new("/proc"));
         self.tree.add_kernel(Path::new("/sys"));
+        Ok(())
+    }
+
+    /// The host's /sys, without its control groups. A fresh one is only given to whom the network
+    /// namespace belongs.
+    fn host_sysfs(&mut self) -> Result<(), ExecError> {
+        let sys = open(&Mount {
+            target: "/sys".into(),
+            // What is mounted below came from the first namespace, and cannot be left out.
+            source: MountSource::Bind { source: "/sys".into(), recursive: true },
+            flags: MountFlags::DATA.read_only(),
+        })?;
+        let mount = FdIndex(self.fds.len());
+        self.steps.push(Step::Attach { mount, target: c"sys".to_owned() });
+        self.steps.push(Step::Mask {
+            target: c"sys/fs/cgroup".to_owned(),
+            null: c"dev/null".to_owned(),
+            mount: PRIVATE,
+            empty: EMPTY.to_owned(),
+        });
+        self.fds.push(sys);
+        Ok(())
     }
 
     /// A directory of the root file system, made if it is missing; never a link, which would put

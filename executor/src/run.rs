@@ -86,6 +86,7 @@ impl Executor {
             root_at: point("root")?,
             private_at: point("private")?,
             unified_cgroups: hierarchies.unified.as_deref() == Some(Path::new("/sys/fs/cgroup")),
+            user_namespace: sys::userns::inside(),
             masked: paths(masks::masked())?,
             read_only: paths(masks::READ_ONLY.map(str::to_owned).to_vec())?,
         };

@@ -3,9 +3,8 @@
 use oci::layer::{Metadata, Node, TreePath};
 use sys::root::{Root, Special};
 
-use crate::scan::OPAQUE;
 use crate::staging::Step;
-use crate::{Kind, Result};
+use crate::{Error, Kind, Result};
 
 /// Does one step in a layer's directory. The marks of overlayfs are made only where an overlay
 /// will read them; copying up is the caller's.
@@ -13,16 +12,24 @@ use crate::{Kind, Result};
 /// # Errors
 /// That of the call that failed.
 pub(crate) fn step(root: &Root, kind: Kind, step: &Step) -> Result<()> {
-    let overlay = kind == Kind::Overlay;
+    let marks = kind.marks();
     match step {
         Step::Remove(path) => root.remove_all(path.as_path())?,
         Step::Mkdir(path) => root.mkdir(path.as_path(), 0o755)?,
-        Step::Opaque(path) if overlay => root.set_xattr(path.as_path(), OPAQUE.as_bytes(), b"y")?,
-        Step::Transparent(path) if overlay => {
-            root.remove_xattr(path.as_path(), OPAQUE.as_bytes())?;
+        Step::Opaque(path) => {
+            if let Some(marks) = marks {
+                root.set_xattr(path.as_path(), marks.opaque.as_bytes(), b"y")?;
+            }
         }
-        Step::Whiteout(path) if overlay => root.mknod(path.as_path(), Special::Char(0, 0), 0)?,
-        Step::Opaque(_) | Step::Transparent(_) | Step::Whiteout(_) => {}
+        Step::Transparent(path) => {
+            if let Some(marks) = marks {
+                root.remove_xattr(path.as_path(), marks.opaque.as_bytes())?;
+            }
+        }
+        Step::Whiteout(path) if kind.is_overlay() => {
+            root.mknod(path.as_path(), Special::Char(0, 0), 0)?;
+        }
+        Step::Whiteout(_) => {}
         Step::Link { existing, path } => root.hard_link(existing.as_path(), path.as_path())?,
         Step::Move { from, to } => root.rename(from.as_path(), to.as_path())?,
         Step::CopyUp { .. } => {}
@@ -50,7 +57,15 @@ pub(crate) fn special(root: &Root, path: &TreePath, node: &Node, meta: &Metadata
             return Ok(());
         }
     };
-    root.mknod(at, special, 0o600)?;
+    root.mknod(at, special, 0o600).map_err(|error| match node {
+        // Only the first user namespace has devices (mknod(2)).
+        Node::CharDevice { .. } | Node::BlockDevice { .. }
+            if error.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            Error::Device { path: path.clone() }
+        }
+        _ => error.into(),
+    })?;
     root.chown(at, meta.uid, meta.gid)?;
     root.chmod(at, meta.mode)?;
     Ok(root.set_mtime(at, time(meta))?)

@@ -47,6 +47,15 @@ pub enum Error {
         /// Which rule it breaks.
         reason: &'static str,
     },
+    /// A device node that this process may not make.
+    #[error(
+        "cannot make the device node {path}: in a user namespace there are none to be made; an \
+         image with device nodes takes root"
+    )]
+    Device {
+        /// Where it would be.
+        path: TreePath,
+    },
     /// The stream of a layer can't be read, or is no tar.
     #[error("cannot unpack a layer: {0}")]
     Layer(#[from] ReadError),

@@ -17,7 +17,7 @@ const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
 pub struct Probe {
     /// The kind to use.
     pub kind: Kind,
-    /// If it is not [`Kind::Overlay`]: why not, to be shown.
+    /// If it is [`Kind::Copy`]: why, to be shown.
     pub reason: Option<String>,
 }
 
@@ -26,20 +26,24 @@ impl Snapshotter {
     /// below it, writes to it, removes a directory from the lower layer and makes it again. The
     /// mount is attached nowhere, and nothing is left.
     pub fn probe(dir: &Path) -> Probe {
+        let kind = match sys::userns::inside() {
+            true => Kind::UserOverlay,
+            false => Kind::Overlay,
+        };
         let name = format!("{PROBE_PREFIX}{}", SnapshotId::random());
         let result = Root::at(dir).map_err(Error::from).and_then(|root| {
-            let result = try_overlay(dir, &root, &name);
+            let result = try_overlay(dir, &root, &name, kind);
             let removed = root.remove_all(&name).map_err(Error::from);
             result.and(removed)
         });
         match result {
-            Ok(()) => Probe { kind: Kind::Overlay, reason: None },
+            Ok(()) => Probe { kind, reason: None },
             Err(error) => Probe { kind: Kind::Copy, reason: Some(error.to_string()) },
         }
     }
 }
 
-fn try_overlay(dir: &Path, root: &Root, name: &str) -> Result<()> {
+fn try_overlay(dir: &Path, root: &Root, name: &str, kind: Kind) -> Result<()> {
     let fail = |reason: &str| Error::Mount { id: "(probe)".to_owned(), reason: reason.to_owned() };
     let stat = rustix::fs::fstatfs(root.fd()).context("cannot look at the file system of", dir)?;
     if stat.f_type as u64 == OVERLAYFS_MAGIC {
@@ -60,7 +64,7 @@ fn try_overlay(dir: &Path, root: &Root, name: &str) -> Result<()> {
         source: MountSource::Overlay(Overlay {
             lowers: vec![path("lower2"), path("lower")],
             upper: Some(Upper { dir: path("upper"), work: path("work") }),
-            user_xattr: false,
+            user_xattr: kind.user_xattr(),
             volatile: true,
         }),
         flags: MountFlags::default(),
@@ -74,7 +78,8 @@ fn try_overlay(dir: &Path, root: &Root, name: &str) -> Result<()> {
     merged.open("new", OFlags::RDWR)?;
     let upper = Root::at(&path("upper"))?;
     let whiteout = upper.try_stat("gone")?.is_some_and(|stat| stat.special == (0, 0));
-    let mark = upper.get_xattr("d", crate::scan::OPAQUE.as_bytes())?;
+    let opaque = kind.marks().map_or("", |marks| marks.opaque);
+    let mark = upper.get_xattr("d", opaque.as_bytes())?;
     if !merged.read_dir("d")?.is_empty() || !whiteout || mark.as_deref() != Some(b"y") {
         return Err(fail("the overlay does not behave like one"));
     }

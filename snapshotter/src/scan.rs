@@ -19,9 +19,31 @@ use sys::{root, walk, xattr};
 
 use crate::{Error, Kind, Result};
 
-/// Marks a directory that hides what lower layers have of it (overlayfs, kernel documentation
+/// The attributes of overlayfs that mean something here (kernel documentation
 /// `filesystems/overlayfs.rst`).
-pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
+pub(crate) struct Marks {
+    /// On a directory that hides what lower layers have of it.
+    pub(crate) opaque: &'static str,
+    /// On what has its content elsewhere, or only its metadata here.
+    elsewhere: [&'static str; 2],
+}
+
+impl Kind {
+    /// The attributes by which an overlay of this kind marks; none for a copy.
+    pub(crate) fn marks(self) -> Option<&'static Marks> {
+        match self {
+            Self::Overlay => Some(&Marks {
+                opaque: "trusted.overlay.opaque",
+                elsewhere: ["trusted.overlay.redirect", "trusted.overlay.metacopy"],
+            }),
+            Self::UserOverlay => Some(&Marks {
+                opaque: "user.overlay.opaque",
+                elsewhere: ["user.overlay.redirect", "user.overlay.metacopy"],
+            }),
+            Self::Copy => None,
+        }
+    }
+}
 
 /// With fewer directories than this, a level is read on this thread alone.
 const PARALLEL_FROM: usize = 4;
@@ -125,6 +147,8 @@ fn scan_entry(fd: &OwnedFd, dir: &TreePath, entry: &DirEntry, kind: Kind) -> Res
 fn strip(fd: BorrowedFd<'_>, name: &OsStr, kind: Kind, scanned: &mut Scanned) -> Result<()> {
     let path = scanned.path.clone();
     let path = path.as_path();
+    let marks = kind.marks();
+    let is = |attribute: &[u8], mark: &str| attribute == mark.as_bytes();
     for attribute in xattr::list_at(fd, name).context("cannot list the attributes of", path)? {
         let read =
             || xattr::get_at(fd, name, &attribute).context("cannot read an attribute of", path);
@@ -142,13 +166,13 @@ fn strip(fd: BorrowedFd<'_>, name: &OsStr, kind: Kind, scanned: &mut Scanned) ->
                 }
                 scanned.capability = Some(normal);
             }
-            a if a == OPAQUE.as_bytes()
-                && kind == Kind::Overlay
+            a if marks.is_some_and(|marks| is(a, marks.opaque))
+                && scanned.stat.is_dir()
                 && read()?.as_deref() == Some(b"y") =>
             {
                 scanned.opaque = true;
             }
-            b"trusted.overlay.redirect" | b"trusted.overlay.metacopy" if kind == Kind::Overlay => {
+            a if marks.is_some_and(|marks| marks.elsewhere.iter().any(|mark| is(a, mark))) => {
                 let reason = "its content is in a layer below (overlay redirect or metacopy)";
                 return Err(Error::Refused { path: scanned.path.clone(), reason });
             }

@@ -34,9 +34,24 @@ const MAX_CHAIN: usize = 4096;
 pub enum Kind {
     /// Each snapshot is its layer; they are stacked by overlayfs.
     Overlay,
+    /// The same, with the marks of overlayfs in `user.*` attributes: inside a user namespace
+    /// nobody may write `trusted.*`.
+    UserOverlay,
     /// Each snapshot is a copy of its parent with the changes made: where overlayfs does not
     /// work.
     Copy,
+}
+
+impl Kind {
+    /// Whether overlayfs stacks the snapshots.
+    #[must_use]
+    pub fn is_overlay(self) -> bool {
+        matches!(self, Self::Overlay | Self::UserOverlay)
+    }
+
+    pub(crate) fn user_xattr(self) -> bool {
+        self == Self::UserOverlay
+    }
 }
 
 /// A snapshot: immutable.
@@ -148,7 +163,7 @@ impl Snapshotter {
     /// Where the files of a snapshot are: of its layer, or of a copy all of them.
     pub(crate) fn fs(&self, id: SnapshotId) -> Result<PathBuf> {
         let owner = match self.kind {
-            Kind::Overlay => self.layer_of(&id)?,
+            Kind::Overlay | Kind::UserOverlay => self.layer_of(&id)?,
             Kind::Copy => id,
         };
         Ok(self.path(owner).join("fs"))
@@ -236,7 +251,7 @@ impl Snapshotter {
     pub fn rootfs(&self, active: &Active) -> Result<Mount> {
         let fs = active.dir.join("fs");
         let lowers = match self.kind {
-            Kind::Overlay => self.lowers(active.parent.as_ref())?,
+            Kind::Overlay | Kind::UserOverlay => self.lowers(active.parent.as_ref())?,
             Kind::Copy => Vec::new(),
         };
         if lowers.is_empty() {
@@ -247,7 +262,8 @@ impl Snapshotter {
         dir.remove_all("work")?;
         dir.mkdir("work", 0o700)?;
         let upper = Some(Upper { dir: fs, work });
-        let overlay = Overlay { lowers, upper, user_xattr: false, volatile: true };
+        let user_xattr = self.kind.user_xattr();
+        let overlay = Overlay { lowers, upper, user_xattr, volatile: true };
         Ok(Mount {
             target: "/".into(),
             source: MountSource::Overlay(overlay),
@@ -267,7 +283,8 @@ impl Snapshotter {
             return Ok(bind(self.fs(*id)?, flags));
         }
         let lowers = self.lowers(Some(id))?;
-        let overlay = Overlay { lowers, upper: None, user_xattr: false, volatile: false };
+        let user_xattr = self.kind.user_xattr();
+        let overlay = Overlay { lowers, upper: None, user_xattr, volatile: false };
         Ok(Mount { target: "/".into(), source: MountSource::Overlay(overlay), flags })
     }
 

@@ -20,5 +20,6 @@ pub mod report;
 pub mod root;
 pub mod seccomp;
 mod signal;
+pub mod userns;
 pub mod walk;
 pub mod xattr;

@@ -15,6 +15,7 @@ use crate::source::{GitEnvironment, GitState};
 /// The file below the snapshots that tells how they are stored.
 const KIND_FILE: &str = "kind";
 const OVERLAY: &str = "overlay";
+const USER_OVERLAY: &str = "user-overlay";
 const COPY: &str = "copy";
 
 /// What an engine is opened with.
@@ -25,7 +26,7 @@ pub struct EngineConfig {
     pub registry: ClientConfig,
     /// What git needs of the caller's environment.
     pub git: GitEnvironment,
-    /// The effective user id of this process: a state directory belongs to one.
+    /// The user id that this process was started with: a state directory belongs to one.
     pub uid: u32,
     /// Stops what is not a step: compressing layers.
     pub cancel: CancelToken,
@@ -51,7 +52,8 @@ impl Engine {
     /// If the directory cannot be used: no permission, another dialect, a file system that
     /// cannot keep the promises.
     pub fn open(config: EngineConfig) -> Result<Self, WorkerError> {
-        let dialect = Dialect { whiteouts: "trusted".to_owned(), owner_uid: config.uid };
+        let whiteouts = if config.uid != 0 || sys::userns::inside() { "user" } else { "trusted" };
+        let dialect = Dialect { whiteouts: whiteouts.to_owned(), owner_uid: config.uid };
         let state = State::open(&config.root, &dialect)?;
         let mut notes = state.warnings().to_vec();
         let kind = snapshot_kind(&state, &mut notes)?;
@@ -140,8 +142,13 @@ fn snapshot_kind(state: &State, notes: &mut Vec<String>) -> Result<Kind, WorkerE
     let path = state.snapshots_dir().join(KIND_FILE);
     match std::fs::read_to_string(&path).as_deref().map(str::trim) {
         Ok(OVERLAY) => return Ok(Kind::Overlay),
+        Ok(USER_OVERLAY) => return Ok(Kind::UserOverlay),
         Ok(COPY) => return Ok(Kind::Copy),
         _ => {}
+    }
+    if !rustix::process::geteuid().is_root() {
+        // Nobody who may mount: snapshots are made by others, who find out for themselves.
+        return Ok(Kind::Copy);
     }
     let probe = Snapshotter::probe(&state.snapshots_dir());
     if let Some(reason) = &probe.reason {
@@ -152,6 +159,7 @@ fn snapshot_kind(state: &State, notes: &mut Vec<String>) -> Result<Kind, WorkerE
     }
     let word = match probe.kind {
         Kind::Overlay => OVERLAY,
+        Kind::UserOverlay => USER_OVERLAY,
         Kind::Copy => COPY,
     };
     cache::write_file(&path, word.as_bytes(), Durability::Now)?;

@@ -31,4 +31,6 @@ pub use context::ContextTree;
 pub use engine::{Engine, EngineConfig};
 pub use error::WorkerError;
 pub use output::{Output, Payload, Rewrite, TreeOutput};
+/// Entering a user namespace, before there are threads.
+pub use sys::userns;
 pub use source::{FileTree, GitEnvironment, GitError, NoSecrets, Secrets};

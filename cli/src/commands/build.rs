@@ -35,24 +35,20 @@ use crate::request::BuildRequest;
 use crate::secrets::SecretStore;
 use crate::signals;
 
-/// What an ordinary user is told.
-const NEEDS_ROOT: &str = "not supported yet: building as an ordinary user. Layers hold files of many \
-    owners and RUN steps get a sandbox of namespaces, which takes root here: run it as root";
-
 /// Builds.
 pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     let spec = args.call();
     if spec.call != Call::Build {
         return call::run(spec, args, context);
     }
-    if !session::is_root() {
-        return Err(Failure::error(NEEDS_ROOT));
+    if let Some(unavailable) = &context.unavailable {
+        return Err(Failure::error(unavailable.clone()));
     }
     let environment = &context.environment;
     environment.check()?;
     let docker = session::docker_config(environment)?;
     let request =
-        BuildRequest::new(args, &context.global, environment, &docker, session::is_root())?;
+        BuildRequest::new(args, &context.global, environment, &docker, context.is_root())?;
     let terminals = Terminals::of_process();
     let (view, notes) = View::choose(args.progress, args.quiet, environment, terminals);
     dockerfile::check_contexts(&request)?;
@@ -78,7 +74,7 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
         mode: view.mode,
         colours: view.colours,
     };
-    let engine = session::open(&build.request.root, environment, &build.cancel)?;
+    let engine = session::open(&build.request.root, context, &build.cancel)?;
     let wake = {
         let engine = engine.clone();
         build.cancel.on_cancel(move || engine.client().shutdown())

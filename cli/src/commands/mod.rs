@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use crate::args::{self, Command};
 use crate::console;
 use crate::environment::Environment;
+use crate::rootless::{self, Entered, Host, Unavailable};
 use crate::version;
 use failure::Failure;
 
@@ -35,8 +36,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(usage) => return finish(console::out(&usage.text).map_err(Failure::output), false),
     };
-    let context = Context { global: cli.global, environment: Environment::of_process() };
-    let debug = context.global.debug;
+    let debug = cli.global.debug;
+    let stores = !matches!(cli.command, Command::Version);
+    let context = match Context::new(cli.global, stores) {
+        Ok(context) => context,
+        Err(failure) => return finish(Err(failure), debug),
+    };
     let result = match cli.command {
         Command::Build(args) => build::run(&args, &context),
         Command::Images(args) => store::images(&args, &context),
@@ -57,6 +62,32 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub(crate) struct Context {
     pub(crate) global: args::GlobalArgs,
     pub(crate) environment: Environment,
+    /// The user that started this process: in a user namespace of its own it is 0 now.
+    pub(crate) uid: u32,
+    /// Why an ordinary user has no user namespace.
+    pub(crate) unavailable: Option<Unavailable>,
+}
+
+impl Context {
+    /// Enters a user namespace where an ordinary user has a use for it (`stores`): snapshots
+    /// belong to many users. Before any thread is started.
+    fn new(global: args::GlobalArgs, stores: bool) -> Result<Self, Failure> {
+        let environment = Environment::of_process();
+        let uid = rustix::process::geteuid().as_raw();
+        let mut context = Self { global, environment, uid, unavailable: None };
+        if stores && !context.is_root() {
+            let host = Host::of_process(&context.environment);
+            if let Entered::Outside(unavailable) = rootless::enter(&host)? {
+                context.unavailable = Some(unavailable);
+            }
+        }
+        Ok(context)
+    }
+
+    /// Whether root started this process.
+    pub(crate) fn is_root(&self) -> bool {
+        self.uid == 0
+    }
 }
 
 fn finish(result: Result<(), Failure>, debug: bool) -> ExitCode {

@@ -20,22 +20,18 @@ use crate::request::RequestError;
 /// What to do where the state directory cannot be written.
 const OTHER_ROOT: &str = "another state directory can be given with --root or DRYDOCK_ROOT";
 
-/// Whether this process is root.
-pub(crate) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 /// Opens the engine on the state directory `root`.
 pub(crate) fn open(
     root: &Path,
-    environment: &Environment,
+    context: &Context,
     cancel: &CancelToken,
 ) -> Result<Arc<Engine>, Failure> {
+    let environment = &context.environment;
     let config = EngineConfig {
         root: root.to_owned(),
         registry: client::config(environment)?,
         git: worker::GitEnvironment::new(&environment.variables),
-        uid: rustix::process::geteuid().as_raw(),
+        uid: context.uid,
         cancel: cancel.clone(),
     };
     let engine = Engine::open(config).map_err(|error| {
@@ -63,9 +59,9 @@ impl Store {
     pub(crate) fn open(context: &Context) -> Result<Self, Failure> {
         let root = context
             .environment
-            .state_directory(context.global.root.as_deref(), is_root())
+            .state_directory(context.global.root.as_deref(), context.is_root())
             .ok_or(RequestError::NoRoot)?;
-        open(&root, &context.environment, &CancelToken::new()).map(Self)
+        open(&root, context, &CancelToken::new()).map(Self)
     }
 }
 

@@ -6,10 +6,11 @@ use registry::{ErrorKind, Operation, RegistryError};
 use worker::WorkerError;
 
 use super::chain;
+use crate::rootless::Unavailable;
 
 /// Advice about `error`, one line each; mostly none.
 pub fn hints(error: &(dyn Error + 'static)) -> Vec<String> {
-    let mut hints = Vec::new();
+    let mut hints = chain::find::<Unavailable>(error).map(Unavailable::hints).unwrap_or_default();
     if let Some(error) = registry_error(error) {
         hints.extend(registry(error));
         if let ErrorKind::Sink(io) | ErrorKind::Source(io) = &error.kind {

@@ -22,19 +22,19 @@ use crate::commands::load_context::Loader;
 use crate::commands::{Context, lowering, session};
 use crate::console::Terminals;
 use crate::contexts::{ContextSource, DockerfileSource};
-use crate::environment::Environment;
 use crate::progress::{Progress, View};
 use crate::request::BuildRequest;
 use crate::secrets::SecretStore;
 use crate::signals::{self, SignalGuard};
 
 /// What an ordinary user is told whose context cannot be brought in.
-const UNPACKING: &str = "an archive is unpacked as a build would do it, which takes root";
+const UNPACKING: &str = "an archive is unpacked as a build would do it, which takes root, or a \
+    user namespace with a range of ids";
 
 /// A call that is going on.
 pub(super) struct Question<'a> {
     request: BuildRequest,
-    environment: &'a Environment,
+    context: &'a Context,
     secrets: SecretStore,
     progress: Progress,
     cancel: CancelToken,
@@ -55,7 +55,7 @@ impl<'a> Question<'a> {
         let environment = &context.environment;
         environment.check()?;
         let docker = session::docker_config(environment)?;
-        let is_root = session::is_root();
+        let is_root = context.is_root();
         let request = BuildRequest::new(args, &context.global, environment, &docker, is_root)?;
         let terminals = Terminals::of_process();
         let (view, notes) = View::choose(args.progress, args.quiet, environment, terminals);
@@ -70,7 +70,7 @@ impl<'a> Question<'a> {
         let signals = signals::install(cancel.clone(), |_| {})?;
         Ok(Self {
             request,
-            environment,
+            context,
             secrets,
             progress,
             cancel,
@@ -106,7 +106,7 @@ impl<'a> Question<'a> {
             };
             let loaded = loader.load();
             let archive = !matches!(self.request.context, ContextSource::Directory(_));
-            let hint = |failure: Failure| match archive && !session::is_root() {
+            let hint = |failure: Failure| match archive && self.context.unavailable.is_some() {
                 true => failure.hint(UNPACKING),
                 false => failure,
             };
@@ -157,7 +157,7 @@ impl<'a> Question<'a> {
         if let Some((engine, _)) = self.engine.get() {
             return Ok(engine);
         }
-        let engine = session::open(&self.request.root, self.environment, &self.cancel)?;
+        let engine = session::open(&self.request.root, self.context, &self.cancel)?;
         self.tell_notes(&engine);
         let wake = {
             let engine = engine.clone();

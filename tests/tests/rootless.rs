@@ -1,0 +1,359 @@
+//! Builds as an ordinary user with a range of ids: the same images as root's.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tests::base_image::BaseImage;
+use tests::context::Context;
+use tests::drydock::{Drydock, is_instruction};
+use tests::host::wait_until;
+use tests::image_view::ImageView;
+use tests::progress::{self, End};
+use tests::skip;
+
+/// How long another one may hold the lock of the user database.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A step of each kind that owners, modes and layers can go wrong in.
+const OWNERS: &str = r#"FROM busybox AS a
+RUN mkdir -p /d/e /r/old /r/kept && echo 1 > /d/e/f && ln /d/e/f /d/h && touch /r/old/x /r/gone /r/kept/k
+COPY --chown=app:appg x /d/x
+COPY --chown=33:100 --chmod=0640 x /d/y
+RUN chown 1:1 /d/e && chown 1000:1001 /d/e/f && chown 65534:65534 /d/y && chmod 4755 /d/x && chmod 2770 /d/e
+RUN rm -r /r/old /r/gone && mkdir /r/old && echo new > /r/old/z && mkfifo /r/fifo && ln -s z /r/old/link
+RUN echo new:x:4242:4242::/home/new:/bin/sh >> /etc/passwd && echo new:x:4242: >> /etc/group \
+ && mkdir -p /home/new && chown 4242:4242 /home/new && chmod 700 /home/new
+USER new
+RUN echo mine > /home/new/own && id > /tmp/id && mkdir /home/new/dir
+USER app
+RUN id > /tmp/app && touch /home/app/own; ls -ln /d > /tmp/list 2>&1 | true
+USER 0
+RUN ln /home/new/own /tmp/linked && rm -r /home/new/dir && chmod 600 /etc/passwd
+FROM busybox
+COPY --from=a /d /d
+COPY --from=a --chown=5:6 /r /r
+COPY --from=a /home/new /home/new
+COPY --from=a /tmp/id /tmp/app /
+RUN rm -rf /var/spool && mkdir /var/spool && chown 7:8 /var/spool
+WORKDIR /work/dir
+"#;
+
+/// A user of this machine, made for a case, and a directory that both of us can use.
+struct Person {
+    name: String,
+    gid: u32,
+    dir: TempDir,
+    state: PathBuf,
+}
+
+impl Person {
+    /// None, with a printed reason, where users cannot be made or have no ranges.
+    fn new(case: &str, ranges: bool) -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        if !skip::is_root() {
+            skip::say(case, "it makes users, which needs root");
+            return None;
+        }
+        for name in ["useradd", "userdel", "setpriv", "newuidmap", "newgidmap"] {
+            if skip::program(name).is_none() {
+                skip::say(case, &format!("{name} is not installed"));
+                return None;
+            }
+        }
+        let dir = tempfile::Builder::new().prefix("e2e-").tempdir_in("/var/tmp").unwrap();
+        open_up(dir.path());
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("drydock-{}-{number}", std::process::id());
+        let home = dir.path().join("home");
+        let mut command = vec!["-M", "-d", home.to_str().unwrap(), "-s", "/bin/sh", "-U"];
+        if !ranges {
+            command.extend(["-K", "SUB_UID_COUNT=0", "-K", "SUB_GID_COUNT=0"]);
+        }
+        command.push(&name);
+        let mut told = String::new();
+        let made = wait_until(PATIENCE, || {
+            let output = Command::new("useradd").args(&command).output().unwrap();
+            told = String::from_utf8_lossy(&output.stderr).into_owned();
+            output.status.success()
+        });
+        if !made {
+            skip::say(case, &format!("useradd failed: {told}"));
+            return None;
+        }
+        let passwd = fs::read_to_string("/etc/passwd").unwrap();
+        let line = passwd.lines().find(|l| l.starts_with(&format!("{name}:"))).unwrap();
+        let ids: Vec<u32> = line.split(':').skip(2).take(2).map(|n| n.parse().unwrap()).collect();
+        fs::create_dir(&home).unwrap();
+        chown(&home, Some(ids[0]), Some(ids[1])).unwrap();
+        BaseImage::get().write_layout(&make(&dir.path().join("base")));
+        let binary = dir.path().join("drydock");
+        fs::copy(tests::binary::drydock(), &binary).unwrap();
+        fs::set_permissions(binary, fs::Permissions::from_mode(0o755)).unwrap();
+        let state = home.join(".local/share/drydock");
+        Some(Self { name, gid: ids[1], dir, state })
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Runs the binary as this user, who has no more in the environment than a new login.
+    fn run<T: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = T>) -> Output {
+        let home = self.place("home");
+        Command::new("setpriv")
+            .args(["--reuid", &self.name, "--regid", &self.gid.to_string(), "--init-groups", "--"])
+            .arg(self.place("drydock"))
+            .args(args)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", &home)
+            .env("SOURCE_DATE_EPOCH", "1000000000")
+            .current_dir(&home)
+            .output()
+            .unwrap()
+    }
+
+    /// Builds the context `name` with what `args` say.
+    fn build(&self, name: &str, args: &[&str]) -> Output {
+        let base = format!("busybox=oci-layout://{}:latest", self.place("base").display());
+        let context = self.place(name);
+        let mut all = vec!["build", "--progress=plain", "--build-context", &base];
+        all.push(context.to_str().unwrap());
+        all.extend(args);
+        self.run(all)
+    }
+
+    /// Builds an archive and reads it.
+    fn image(&self, name: &str) -> (ImageView, String) {
+        let dest = self.place("home").join("out.tar");
+        let to = format!("type=oci,dest={},rewrite-timestamp=true", dest.display());
+        let told = ok(&self.build(name, &["-o", &to]));
+        let view = ImageView::archive(&dest);
+        fs::remove_file(dest).unwrap();
+        (view, told)
+    }
+
+    fn context(&self, name: &str, dockerfile: &str) {
+        let dir = make(&self.place(name));
+        fs::write(dir.join("Dockerfile"), dockerfile).unwrap();
+        fs::write(dir.join("x"), "X").unwrap();
+        for file in ["x", "Dockerfile"] {
+            fs::set_permissions(dir.join(file), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        let gone = wait_until(PATIENCE, || {
+            let output = Command::new("userdel").arg(&self.name).output();
+            output.is_ok_and(|output| output.status.success())
+        });
+        if !gone {
+            eprintln!("the user {} could not be removed", self.name);
+        }
+    }
+}
+
+fn make(dir: &Path) -> PathBuf {
+    fs::create_dir(dir).unwrap();
+    open_up(dir);
+    dir.to_owned()
+}
+
+fn open_up(dir: &Path) {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Standard error of what has to have succeeded.
+fn ok(output: &Output) -> String {
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{}\n{told}", output.status);
+    told
+}
+
+/// Standard error of what has to have failed.
+fn fails(output: &Output) -> String {
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(!told.contains("panicked"), "{told}");
+    told
+}
+
+fn executed(told: &str) -> Vec<String> {
+    let mut steps = progress::plain(told);
+    steps.retain(|step| step.end == End::Done && is_instruction(&step.name));
+    steps.into_iter().map(|step| step.name).collect()
+}
+
+/// What root makes of the same context.
+fn of_root(person: &Person, name: &str) -> ImageView {
+    let drydock = Drydock::new();
+    let base = format!("busybox=oci-layout://{}:latest", person.place("base").display());
+    let dest = drydock.place("root.tar");
+    let to = format!("type=oci,dest={},rewrite-timestamp=true", dest.display());
+    let run = drydock.command("build").arg("--progress=plain").args(["--build-context", &base]);
+    run.arg(person.place(name)).args(["-o", &to]).env("SOURCE_DATE_EPOCH", "1000000000").ok();
+    ImageView::archive(&dest)
+}
+
+fn same(want: &ImageView, got: &ImageView) {
+    assert_eq!(want.root.differences(&got.root), Vec::<String>::new());
+    assert_eq!(want.config, got.config);
+    assert_eq!(want.manifest_digest, got.manifest_digest);
+}
+
+#[test]
+fn privileged_the_same_image_as_root() {
+    let Some(person) = Person::new("the same image as root", true) else { return };
+    person.context("context", OWNERS);
+    let want = of_root(&person, "context");
+    let (got, told) = person.image("context");
+    same(&want, &got);
+    assert!(!told.contains("plain copies"), "{told}");
+    assert!(got.text("id").starts_with("uid=4242(new) gid=4242(new)"), "{}", got.text("id"));
+    let (again, told) = person.image("context");
+    same(&want, &again);
+    assert_eq!(executed(&told), Vec::<String>::new(), "{told}");
+    let owner = fs::metadata(person.place("home")).unwrap().uid();
+    let format = fs::read_to_string(person.state.join("format")).unwrap();
+    assert!(format.contains("whiteouts user\n") && format.ends_with(&format!("owner {owner}\n")));
+
+    ok(&person.build("context", &["-t", "app"]));
+    let images = person.run(["images"]);
+    ok(&images);
+    assert!(String::from_utf8_lossy(&images.stdout).contains("app"));
+    ok(&person.run(["du"]));
+    ok(&person.run(["rmi", "app"]));
+    ok(&person.run(["prune", "--all", "--force"]));
+    let left = fs::read_dir(person.state.join("snapshots-v1")).unwrap().flatten();
+    let mut left: Vec<_> = left.map(|e| e.file_name().into_string().unwrap()).collect();
+    left.retain(|name| name != "kind" && name != "empty");
+    assert_eq!(left, Vec::<String>::new());
+    assert_eq!(tests::host::mounts_below(person.dir.path()), Vec::<String>::new());
+}
+
+#[test]
+fn privileged_what_a_step_finds() {
+    let Some(person) = Person::new("what a step finds", true) else { return };
+    person.context(
+        "context",
+        "FROM busybox\n\
+         RUN for n in null zero full random urandom tty; do test -c /dev/$n || echo no $n; done; \
+         echo x > /dev/null; head -c 3 /dev/zero | wc -c; echo /sys/fs/cgroup/*; \
+         touch /sys/x 2> /dev/null || echo read-only; wc -c < /proc/interrupts; id; \
+         mount -t tmpfs none /mnt 2> /dev/null || echo no mount; mknod /n c 1 3 2> /dev/null || echo no node\n\
+         RUN --network=none ls /sys/class/net\n\
+         RUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t \
+         --mount=type=bind,source=x,target=/b,rw echo 1 | tee /c/f /t/f /b\n\
+         RUN --mount=type=cache,target=/c --mount=type=secret,id=s,uid=1000 cat /c/f; \
+         stat -c %u /run/secrets/s\n",
+    );
+    fs::write(person.place("secret"), "s").unwrap();
+    let secret = format!("id=s,src={}", person.place("secret").display());
+    let told = ok(&person.build("context", &["--secret", &secret]));
+    let steps = progress::plain(&told);
+    let log = |name: &str| {
+        let step = steps.iter().find(|s| s.name.contains(name)).unwrap();
+        step.log.join("\n")
+    };
+    let first = log("RUN for n");
+    assert!(first.starts_with("3\n/sys/fs/cgroup/*\nread-only\n0\nuid=0(root) gid=0"), "{first}");
+    assert!(first.ends_with("no mount\nno node"), "{first}");
+    assert_eq!(log("--network=none"), "lo");
+    assert_eq!(log("--mount=type=secret"), "1\n1000");
+    let (status, killed) = killed_build(&person);
+    assert!(!status, "{killed}");
+}
+
+/// A build whose process is ended leaves none behind, and the next one works.
+fn killed_build(person: &Person) -> (bool, String) {
+    person.context("slow", "FROM busybox\nRUN sleep 1234567\n");
+    let base = format!("busybox=oci-layout://{}:latest", person.place("base").display());
+    let home = person.place("home");
+    let output = Command::new("setpriv")
+        .args(["--reuid", &person.name, "--regid", &person.gid.to_string(), "--init-groups", "--"])
+        .args(["timeout", "--preserve-status", "-s", "TERM", "5"])
+        .arg(person.place("drydock"))
+        .args(["build", "--progress=plain", "--build-context", &base])
+        .arg(person.place("slow"))
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", &home)
+        .current_dir(&home)
+        .output()
+        .unwrap();
+    let sleeping = || tests::host::processes_with("sleep\u{0}1234567").is_empty();
+    assert!(wait_until(PATIENCE, sleeping), "the step is still there");
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn privileged_plain_copies_give_the_same_image() {
+    let Some(person) = Person::new("plain copies", true) else { return };
+    let parts = ["lower", "upper", "work", "merged"].map(|name| make(&person.place(name)));
+    let [lower, upper, work, merged] = parts.each_ref().map(|path| path.display());
+    let home = fs::metadata(person.place("home")).unwrap();
+    chown(person.place("upper"), Some(home.uid()), Some(home.gid())).unwrap();
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    let mount = ["-t", "overlay", "overlay", "-o", &options];
+    let mounted = Command::new("mount").args(mount).arg(&parts[3]).status().unwrap();
+    if !mounted.success() {
+        skip::say("plain copies", "no overlay can be mounted to build on");
+        return;
+    }
+    let unmount = Unmount(parts[3].clone());
+    person.context("context", OWNERS);
+    let want = of_root(&person, "context");
+    let dest = person.place("home").join("out.tar");
+    let to = format!("type=oci,dest={},rewrite-timestamp=true", dest.display());
+    let root = format!("{merged}/state");
+    let told = ok(&person.build("context", &["--root", &root, "-o", &to]));
+    assert!(told.contains("plain copies"), "{told}");
+    same(&want, &ImageView::archive(&dest));
+    let told = ok(&person.build("context", &["--root", &root, "-o", &to]));
+    assert_eq!(executed(&told), Vec::<String>::new(), "{told}");
+    drop(unmount);
+}
+
+struct Unmount(PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn privileged_without_a_range_it_says_what_is_missing() {
+    let Some(person) = Person::new("no range", false) else { return };
+    person.context("context", "FROM busybox\nRUN true\n");
+    let told = fails(&person.build("context", &[]));
+    assert!(told.contains(&format!("/etc/subuid has no range for {}", person.name)), "{told}");
+    assert!(told.contains("hint: ") && told.contains("usermod --add-subuids"), "{told}");
+    assert!(!person.state.exists(), "nothing was begun");
+    // What needs no namespace works.
+    ok(&person.run(["images"]));
+    ok(&person.build("context", &["--check"]));
+}
+
+#[test]
+fn privileged_device_nodes_are_named() {
+    let Some(person) = Person::new("device nodes", true) else { return };
+    let context = Context::new("FROM busybox\nRUN mknod /odd c 1 3\n");
+    let layout = person.place("odd");
+    let drydock = Drydock::new();
+    let to = format!("type=oci,tar=false,dest={}", layout.display());
+    drydock.build(&context).args(["-o", &to]).ok();
+    assert!(Command::new("chmod").args(["-R", "a+rX"]).arg(&layout).status().unwrap().success());
+    let index = ImageView::layout(&layout).manifest_digest;
+    person.context("context", "FROM odd\nRUN true\n");
+    let odd = format!("odd=oci-layout://{}@{index}", layout.display());
+    let told = fails(&person.build("context", &["--build-context", &odd]));
+    assert!(told.contains("device node /odd"), "{told}");
+}
