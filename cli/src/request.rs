@@ -39,6 +39,8 @@ pub struct BuildRequest {
     pub pull: bool,
     /// How many steps run at the same time; none for the number of cores.
     pub jobs: Option<NonZeroUsize>,
+    /// Limits of each RUN step.
+    pub limits: worker::Limits,
     /// Whether only the image's id is printed.
     pub quiet: bool,
     /// The state directory.
@@ -65,6 +67,9 @@ pub enum RequestError {
     /// A build argument that is yes or no is neither.
     #[error("--build-arg {0}={1}: neither true nor false")]
     Switch(&'static str, String),
+    /// Limits of steps that do not go together.
+    #[error("{0}")]
+    Limits(String),
     /// There is no place for the state directory.
     #[error("no home directory: say with --root or DRYDOCK_ROOT where the state is kept")]
     NoRoot,
@@ -123,6 +128,7 @@ impl BuildRequest {
             metadata_file: args.metadata_file.clone(),
             pull: args.pull,
             jobs: args.jobs,
+            limits: args.limits.resolve().map_err(RequestError::Limits)?,
             quiet: args.quiet,
             root: environment
                 .state_directory(global.root.as_deref(), is_root)

@@ -110,6 +110,14 @@ pub enum ExecError {
     /// A limit was asked for that this host cannot give.
     #[error("limits: {0}")]
     Limit(#[from] CgroupError),
+    /// A resource limit was asked for that this builder may not give.
+    #[error("limits: the resource limit {limit} cannot be set: {reason}")]
+    ResourceLimit {
+        /// As Docker writes it: `nofile=1024:2048`.
+        limit: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
     /// The sandbox's process was killed from outside.
     #[error("the process was killed from outside")]
     Killed,

@@ -6,6 +6,7 @@ use sys::report::Operation;
 
 use crate::command::Command;
 use crate::error::ExecError;
+use crate::rlimit;
 use crate::spec::ProcessSpec;
 
 /// All that is needed to tell.
@@ -64,8 +65,6 @@ impl Explain<'_> {
 
     fn limit(&self, number: u32) -> String {
         let limit = self.spec.limits.rlimits.get(number as usize);
-        limit.map_or_else(String::new, |it| {
-            format!("resource limit {} to {}:{}", it.resource, it.soft, it.hard)
-        })
+        limit.map_or_else(String::new, |it| format!("the resource limit {}", rlimit::show(*it)))
     }
 }

@@ -23,6 +23,7 @@ mod plan;
 mod private;
 mod probe;
 mod resolv;
+pub mod rlimit;
 mod run;
 mod seccomp;
 mod spec;
@@ -36,5 +37,8 @@ pub use error::{ExecError, Unsupported};
 pub use outcome::{ExitStatus, Outcome};
 pub use output::{Output, Stream};
 pub use run::{Executor, ExecutorConfig};
-pub use spec::{CpuQuota, InjectedFile, Limits, Network, ProcessSpec, Security, Volume};
+pub use spec::{
+    CpuQuota, GroupLimits, InjectedFile, Limits, ListError, Network, NumberList, Parent,
+    ProcessSpec, Security, Swap, Volume,
+};
 pub use sys::program::ResourceLimit;

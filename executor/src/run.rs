@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sys::cgroup::{Group, GroupLimits, Hierarchies};
+use sys::cgroup::{Group, Hierarchies};
 use sys::launch::{Child, Ending, launch, wait_readable};
 use sys::program::{Confinement, Namespaces, Payload, Program, Step};
 use sys::report::Usage;
@@ -19,9 +19,9 @@ use crate::explain::Explain;
 use crate::outcome::{ExitStatus, Outcome, peak_of};
 use crate::output::{Output, Pump, Reader, Stream, stream};
 use crate::plan::{self, Host, Plan};
-use crate::spec::{Network, ProcessSpec};
+use crate::spec::{Limits, Network, ProcessSpec};
 use crate::user::{self, User};
-use crate::{masks, private, probe, seccomp};
+use crate::{masks, private, probe, rlimit, seccomp};
 
 /// Where an [`Executor`] keeps what it needs.
 #[derive(Debug, Clone)]
@@ -46,6 +46,9 @@ impl std::fmt::Debug for Executor {
         f.debug_struct("Executor").field("lease", &self.lease).finish_non_exhaustive()
     }
 }
+
+/// Our init is in the group of its step, and not meant by a limit of the step's processes.
+const OWN_PROCESSES: u64 = 1;
 
 /// Removes a run's control group when all else is done.
 struct GroupGuard(Option<Group>);
@@ -104,6 +107,15 @@ impl Executor {
         probe::probe()
     }
 
+    /// Whether this host can give these limits: tried with a group that is removed again.
+    ///
+    /// # Errors
+    /// Which one it cannot give, why, and what to do.
+    pub fn check(&self, limits: &Limits) -> Result<(), ExecError> {
+        rlimit::check(&limits.rlimits)?;
+        self.group(limits).map(GroupGuard).map(drop)
+    }
+
     /// Removes what dead builders left behind: the control groups of `dead_lease`.
     pub fn sweep(&self, dead_lease: &str) {
         self.hierarchies.sweep(dead_lease);
@@ -133,15 +145,17 @@ impl Executor {
         let owner = (user.uid, user.gid);
         // Declared before the child, so that on every way out the child ends first, then the
         // stubs are removed, then the group.
-        let group = GroupGuard(self.group(spec)?);
+        let group = GroupGuard(self.group(&spec.limits)?);
         let Plan { fds, steps, stdin, stubs } =
             plan::plan(&self.host, spec, root.as_fd(), files, owner)?;
         let (readers, [stdout, stderr]) = streams(user.uid)?;
+        let raised = rlimit::raised(&spec.limits.rlimits);
+        let waits = group.0.is_some() || !raised.is_empty();
         let program = Program {
             namespaces: namespaces(spec.network, group.0.is_some()),
             root: plan::ROOT,
             fds,
-            steps: around(spec, steps, group.0.is_some())?,
+            steps: around(spec, steps, waits, group.0.is_some())?,
             confinement: Confinement {
                 capabilities: masks::CAPABILITIES,
                 filter: Some(self.filter.clone()),
@@ -151,6 +165,9 @@ impl Executor {
         let child = launch(&program)?;
         if let Some(group) = &group.0 {
             group.add(child.pid())?;
+        }
+        if waits {
+            rlimit::raise(child.pid(), &raised)?;
             // EPIPE: the child has ended, and tells why when it is waited for.
             let _ = child.start();
         }
@@ -172,13 +189,16 @@ impl Executor {
         }
     }
 
-    fn group(&self, spec: &ProcessSpec) -> Result<Option<Group>, ExecError> {
-        let limits = GroupLimits { memory: spec.limits.memory, cpu: spec.limits.cpu };
-        if limits == GroupLimits::default() {
+    fn group(&self, limits: &Limits) -> Result<Option<Group>, ExecError> {
+        if !limits.needs_group() {
             return Ok(None);
         }
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
-        Ok(Some(self.hierarchies.create(&format!("{}-{number}", self.lease), limits)?))
+        let name = format!("{}-{number}", self.lease);
+        let parent = limits.group_parent.clone().unwrap_or_default();
+        let mut limits = limits.group.clone();
+        limits.pids = limits.pids.map(|it| it.saturating_add(OWN_PROCESSES));
+        Ok(Some(self.hierarchies.create(&parent, &name, &limits)?))
     }
 }
 
@@ -193,10 +213,18 @@ fn streams(uid: u32) -> Result<([Reader; 2], [OwnedFd; 2]), ExecError> {
 }
 
 /// The steps that do not concern files, around those that do.
-fn around(spec: &ProcessSpec, mounts: Vec<Step>, grouped: bool) -> Result<Vec<Step>, ExecError> {
+fn around(
+    spec: &ProcessSpec,
+    mounts: Vec<Step>,
+    waits: bool,
+    grouped: bool,
+) -> Result<Vec<Step>, ExecError> {
     let mut steps = Vec::with_capacity(mounts.len() + 5);
+    if waits {
+        steps.push(Step::AwaitStart);
+    }
     if grouped {
-        steps.extend([Step::AwaitStart, Step::EnterCgroupNamespace]);
+        steps.push(Step::EnterCgroupNamespace);
     }
     steps.extend(mounts);
     if !spec.hostname.is_empty() {
@@ -271,7 +299,7 @@ fn attend(child: &Child, pump: &mut Pump<'_>, cancel: &CancelToken) -> Result<()
 fn outcome(usage: Usage, group: Option<&Group>, spec: &ProcessSpec, duration: Duration) -> Outcome {
     let mut status = ExitStatus::from_wait(usage.status);
     let group_peak = group.and_then(Group::peak_memory);
-    if let (Some(group), Some(limit)) = (group, spec.limits.memory)
+    if let (Some(group), Some(limit)) = (group, spec.limits.group.memory)
         && !status.success()
         && group.oom_kills() > 0
     {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use sys::mount::Mount;
 use sys::program::ResourceLimit;
 
-pub use sys::cgroup::CpuQuota;
+pub use sys::cgroup::{CpuQuota, GroupLimits, ListError, NumberList, Parent, Swap};
 
 /// One process in a root file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,12 +96,21 @@ impl std::fmt::Debug for InjectedFile {
 /// Limits of a process with all that it starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of memory; swap does not add to it.
-    pub memory: Option<u64>,
-    /// Processor time.
-    pub cpu: Option<CpuQuota>,
+    /// What is limited for all processes together, by a control group.
+    pub group: GroupLimits,
+    /// Where the control group stands; its limits count too. Without it, and without limits, no
+    /// group is made.
+    pub group_parent: Option<Parent>,
     /// Size of /dev/shm in bytes; 64 MiB when not given.
     pub shm_size: Option<u64>,
     /// Resource limits; what is not named is inherited.
     pub rlimits: Vec<ResourceLimit>,
+}
+
+impl Limits {
+    /// Whether they need a control group.
+    #[must_use]
+    pub fn needs_group(&self) -> bool {
+        self.group_parent.is_some() || self.group != GroupLimits::default()
+    }
 }

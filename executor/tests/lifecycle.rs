@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use executor::{CancelToken, ExecError, ExitStatus};
 use harness::{Collector, Fixture, ready};
-use sys::cgroup::Hierarchies;
+use sys::cgroup::{GroupLimits, Hierarchies, Parent};
 use sys::mount::MountSource;
 
 /// Tells the helper below where to run.
@@ -150,7 +150,7 @@ fn privileged_memory_limit() {
     }
     let it = Fixture::new();
     let mut spec = it.shell("head -c 200000000 /dev/zero | tail -c 150000000 | wc -c");
-    spec.limits.memory = Some(32 << 20);
+    spec.limits.group.memory = Some(32 << 20);
     let ran = it.run(&spec);
     // The pipeline's last command succeeds or fails depending on who was killed.
     if let ExitStatus::OutOfMemory { peak, limit } = ran.outcome.status {
@@ -158,13 +158,14 @@ fn privileged_memory_limit() {
         assert!(peak > 16 << 20);
     }
     let mut spec = it.spec(&["tail", "-c", "150000000", "/dev/zero"]);
-    spec.limits.memory = Some(32 << 20);
+    spec.limits.group.memory = Some(32 << 20);
     let ran = it.run(&spec);
     assert!(matches!(ran.outcome.status, ExitStatus::OutOfMemory { .. }), "{ran:?}");
     assert!(ran.outcome.peak_memory.is_some_and(|it| it > 16 << 20));
     let mut spec = it.spec(&["true"]);
-    spec.limits.memory = Some(64 << 20);
-    spec.limits.cpu = Some(executor::CpuQuota { quota_micros: 50_000, period_micros: 100_000 });
+    spec.limits.group.memory = Some(64 << 20);
+    spec.limits.group.cpu =
+        Some(executor::CpuQuota { quota_micros: 50_000, period_micros: 100_000 });
     assert_eq!(it.run(&spec).code(), 0);
     let found = Hierarchies::detect().unwrap();
     for root in [found.unified, found.memory, found.cpu].into_iter().flatten() {
@@ -181,17 +182,21 @@ fn privileged_sweep_of_a_dead_builder() {
     }
     let it = Fixture::new();
     let found = Hierarchies::detect().unwrap();
-    let limits = sys::cgroup::GroupLimits { memory: Some(64 << 20), cpu: None };
+    let limits = GroupLimits { memory: Some(64 << 20), ..GroupLimits::default() };
+    let parent = Parent::default();
     let mut sleeper = Command::new("/bin/busybox").args(["sleep", "86404"]).spawn().unwrap();
-    let group = found.create("dead-lease-7", limits).unwrap();
+    let group = found.create(&parent, "dead-lease-7", &limits).unwrap();
     group.add(sleeper.id().cast_signed()).unwrap();
-    let other = found.create("dead-leased-8", limits).unwrap();
+    let other = found.create(&parent, "dead-leased-8", &limits).unwrap();
     let waiter = std::thread::spawn(move || sleeper.wait());
     it.executor.sweep("dead-lease");
     assert!(!waiter.join().unwrap().unwrap().success());
-    assert!(found.create("dead-leased-8", limits).is_err(), "another lease's group stays");
+    assert!(
+        found.create(&parent, "dead-leased-8", &limits).is_err(),
+        "another lease's group stays"
+    );
     other.remove();
-    found.create("dead-lease-7", limits).unwrap().remove();
+    found.create(&parent, "dead-lease-7", &limits).unwrap().remove();
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub use lower::{
     LowerOptions, Lowered, MAIN_CONTEXT, NamedContext, ResolvedBase, ResolvedImage, lower,
     lower_with_warnings, outline, targets,
 };
+pub use value::parse_size;
 
 /// A Dockerfile as it was read.
 #[derive(Clone, Debug)]

@@ -76,17 +76,17 @@ pub(crate) fn show_duration(nanos: u64) -> String {
 }
 
 /// Reads a size of memory as Docker does: `64m`, `1.5GiB`, `100`, in bytes.
-pub(crate) fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number: f64 = text[..digits].parse().ok()?;
     let unit = text[digits..].trim_start().to_ascii_lowercase();
-    let power = match unit.trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
+    let power = match &unit[..] {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
+        "p" | "pb" | "pib" => 5,
         _ => return None,
     };
     let bytes = number * 1024f64.powi(power);
@@ -224,6 +224,11 @@ mod tests {
         }
         assert_eq!(parse_size("64m"), Some(64 << 20));
         assert_eq!(parse_size("1.5GiB"), Some(3 << 29));
-        assert_eq!(parse_size("x"), None);
+        assert_eq!(parse_size("2kb"), Some(2048));
+        assert!(
+            ["x", "", ".", "1bb", "1i", "1kbb", "-1", "1..5"]
+                .iter()
+                .all(|t| parse_size(t).is_none())
+        );
     }
 }

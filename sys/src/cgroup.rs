@@ -1,29 +1,63 @@
 //! Control groups: which hierarchies a host has (v1, v2, or both), and groups with limits in
-//! them. All groups stand in a directory `drydock` at the top of their hierarchy: under v2 a
-//! process cannot hand controllers to children of the group that it sits in itself.
+//! them. Groups stand in a directory `drydock` at the top of their hierarchy unless another
+//! [`Parent`] is chosen: under v2 a process cannot hand controllers to children of the group that
+//! it sits in itself.
+
+mod limits;
+mod list;
+mod name;
+mod v1;
+mod v2;
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The directory at the top of each hierarchy.
-const PARENT: &str = "drydock";
+use limits::{Controller, Setting};
+
+pub use limits::{CpuQuota, GroupLimits, Swap};
+pub use list::{ListError, NumberList};
+pub use name::Parent;
+
 /// How often and in which distance the removal of a group is tried that still has members.
 const REMOVE_TRIES: u32 = 100;
 const REMOVE_PAUSE: Duration = Duration::from_millis(2);
+/// How far below the top a dead owner's groups are looked for.
+const SWEEP_DEPTH: usize = 16;
 
 /// A failed step with a control group.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// The host has no hierarchy with this controller.
-    #[error("this host offers no writable control group with the {controller} controller")]
+    #[error(
+        "{what} cannot be limited: this host offers no control groups with the controller \
+         {controller:?} (neither a hierarchy of version 1 nor in cgroup.controllers of version 2); \
+         switch it on for this host or container, or leave the limit out"
+    )]
     Missing {
-        /// `memory` or `cpu`.
+        /// What was to be limited.
+        what: &'static str,
+        /// As in cgroups(7).
+        controller: &'static str,
+    },
+    /// Processes sit in a group that should hand a controller down.
+    #[error(
+        "{what} cannot be limited: the control group {} cannot hand the controller {controller:?} \
+         down, for processes sit in it; move them into a group below it, or choose another parent \
+         without processes, or leave the limit out",
+        path.display()
+    )]
+    Occupied {
+        /// What was to be limited.
+        what: &'static str,
+        /// The group.
+        path: PathBuf,
+        /// As in cgroups(7).
         controller: &'static str,
     },
     /// A group could not be made.
-    #[error("cannot create the control group {}: {source}", path.display())]
+    #[error("cannot create the control group {}: {source}{}", path.display(), advice(source))]
     Create {
         /// Its directory.
         path: PathBuf,
@@ -31,12 +65,46 @@ pub enum CgroupError {
         source: io::Error,
     },
     /// A value was refused.
-    #[error("cannot write {value:?} to {}: {source}", path.display())]
+    #[error(
+        "{what} cannot be limited: cannot write {value:?} to {}: {source}{}",
+        path.display(), advice(source)
+    )]
     Write {
+        /// What was to be limited.
+        what: &'static str,
         /// The file.
         path: PathBuf,
         /// The value.
         value: String,
+        /// Cause.
+        source: io::Error,
+    },
+    /// The kernel has the controller, but not this file of it.
+    #[error(
+        "{what} cannot be limited: this kernel offers no {file} (swap is counted with the boot \
+         parameter swapaccount=1); leave the limit out"
+    )]
+    NoFile {
+        /// What was to be limited.
+        what: &'static str,
+        /// The file's name.
+        file: &'static str,
+    },
+    /// Processors or memory nodes that are not there for groups.
+    #[error("the {what} {wanted} cannot be given: this host offers {offered} to control groups")]
+    NotOffered {
+        /// `processors` or `memory nodes`.
+        what: &'static str,
+        /// As they were asked for.
+        wanted: String,
+        /// Those that are there.
+        offered: String,
+    },
+    /// A process was not let into its group.
+    #[error("cannot put a process into the control group {}: {source}{}", path.display(), advice(source))]
+    Join {
+        /// The group.
+        path: PathBuf,
         /// Cause.
         source: io::Error,
     },
@@ -46,24 +114,26 @@ pub enum CgroupError {
         /// The name.
         name: String,
     },
+    /// A path that names no group below the top.
+    #[error("{path:?} cannot be the parent of control groups: {reason}")]
+    Parent {
+        /// The path.
+        path: String,
+        /// Why not.
+        reason: &'static str,
+    },
 }
 
-/// Limits of a group.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct GroupLimits {
-    /// Bytes of memory; swap does not add to it.
-    pub memory: Option<u64>,
-    /// Processor time.
-    pub cpu: Option<CpuQuota>,
-}
-
-/// Processor time in each period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CpuQuota {
-    /// Microseconds that all processes together may run in a period.
-    pub quota_micros: u64,
-    /// Length of a period in microseconds (the kernel takes 1,000 to 1,000,000).
-    pub period_micros: u64,
+/// What to do about a refusal.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "; control groups must be writable for the builder (in a container: --privileged); \
+             leave the limit out otherwise"
+        }
+        ErrorKind::InvalidInput => "; the kernel takes no such value",
+        _ => "",
+    }
 }
 
 /// The mounted hierarchies of a host.
@@ -75,14 +145,25 @@ pub struct Hierarchies {
     pub memory: Option<PathBuf>,
     /// The v1 hierarchy of the cpu controller.
     pub cpu: Option<PathBuf>,
+    /// The v1 hierarchy of the cpuset controller.
+    pub cpuset: Option<PathBuf>,
+    /// The v1 hierarchy of the pids controller.
+    pub pids: Option<PathBuf>,
 }
 
 /// One group, in each hierarchy that it needs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Group {
-    unified: Option<PathBuf>,
-    memory: Option<PathBuf>,
-    cpu: Option<PathBuf>,
+    /// The top of each hierarchy, and the group in it.
+    dirs: Vec<(PathBuf, PathBuf)>,
+    /// Where memory is counted, if it is limited.
+    memory: Option<Memory>,
+}
+
+#[derive(Debug)]
+enum Memory {
+    V1(PathBuf),
+    V2(PathBuf),
 }
 
 impl Hierarchies {
@@ -103,28 +184,54 @@ impl Hierarchies {
             let Some(point) = mount.split(' ').nth(4) else { continue };
             let mut fs = fs.split(' ');
             let (kind, options) = (fs.next(), fs.nth(1).unwrap_or(""));
-            let has = |name| options.split(',').any(|it| it == name);
             match kind {
                 Some("cgroup2") => found.unified = Some(point.into()),
-                Some("cgroup") if has("memory") => found.memory = Some(point.into()),
-                Some("cgroup") if has("cpu") => found.cpu = Some(point.into()),
+                Some("cgroup") => {
+                    for controller in Controller::ALL {
+                        if options.split(',').any(|it| it == controller.name()) {
+                            *found.slot(controller) = Some(point.into());
+                        }
+                    }
+                }
                 _ => {}
             }
         }
         found
     }
 
-    /// Makes a group with limits: in v1 hierarchies where the controller is there, else in v2.
+    fn slot(&mut self, controller: Controller) -> &mut Option<PathBuf> {
+        match controller {
+            Controller::Memory => &mut self.memory,
+            Controller::Cpu => &mut self.cpu,
+            Controller::Cpuset => &mut self.cpuset,
+            Controller::Pids => &mut self.pids,
+        }
+    }
+
+    fn v1(&self, controller: Controller) -> Option<&Path> {
+        match controller {
+            Controller::Memory => self.memory.as_deref(),
+            Controller::Cpu => self.cpu.as_deref(),
+            Controller::Cpuset => self.cpuset.as_deref(),
+            Controller::Pids => self.pids.as_deref(),
+        }
+    }
+
+    /// Makes a group with limits in `parent`: in v1 hierarchies where the controller is there,
+    /// else in v2. With a parent that was chosen it stands in every hierarchy, so that the limits
+    /// of the parent count.
     ///
     /// # Errors
-    /// [`CgroupError`]; nothing is left behind.
-    pub fn create(&self, name: &str, limits: GroupLimits) -> Result<Group, CgroupError> {
-        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0', '\n']) {
-            return Err(CgroupError::Name { name: name.into() });
-        }
-        let mut group = Group { unified: None, memory: None, cpu: None };
-        let result = self.fill(&mut group, name, limits);
-        match result {
+    /// [`CgroupError`]; no group is left behind but the parent.
+    pub fn create(
+        &self,
+        parent: &Parent,
+        name: &str,
+        limits: &GroupLimits,
+    ) -> Result<Group, CgroupError> {
+        name::check(name)?;
+        let mut group = Group::default();
+        match self.fill(&mut group, parent, name, limits) {
             Ok(()) => Ok(group),
             Err(error) => {
                 group.remove();
@@ -133,125 +240,142 @@ impl Hierarchies {
         }
     }
 
-    fn fill(&self, group: &mut Group, name: &str, limits: GroupLimits) -> Result<(), CgroupError> {
-        if let Some(bytes) = limits.memory {
-            if let Some(root) = &self.memory {
-                let dir = group.memory.insert(make(root, name)?);
-                write(dir, "memory.limit_in_bytes", &bytes.to_string())?;
-                write_if_there(dir, "memory.memsw.limit_in_bytes", &bytes.to_string())?;
-            } else {
-                let dir = self.unified_group(group, name, "memory")?;
-                write(dir, "memory.max", &bytes.to_string())?;
-                write_if_there(dir, "memory.swap.max", "0")?;
+    fn fill(
+        &self,
+        group: &mut Group,
+        parent: &Parent,
+        name: &str,
+        limits: &GroupLimits,
+    ) -> Result<(), CgroupError> {
+        for controller in Controller::ALL {
+            let needed = limits.needs(controller);
+            let is_memory = needed.is_some() && controller == Controller::Memory;
+            if let Some(root) = self.v1(controller) {
+                if needed.is_none() && !parent.is_chosen() {
+                    continue;
+                }
+                let dir = group.v1_dir(root, parent, name, controller, limits)?;
+                write_all(&dir, &v1::settings(controller, limits))?;
+                if is_memory {
+                    group.memory = Some(Memory::V1(dir));
+                }
+            } else if let Some(what) = needed {
+                let missing = CgroupError::Missing { what, controller: controller.name() };
+                let root = self.unified.as_deref().ok_or(missing)?;
+                v2::hand_down(root, parent, controller, what)?;
+                let dir = group.dir(root, parent, name)?;
+                if controller == Controller::Cpuset {
+                    v2::check_sets(&root.join(parent.path()), limits)?;
+                }
+                write_all(&dir, &v2::settings(controller, limits))?;
+                if is_memory {
+                    group.memory = Some(Memory::V2(dir));
+                }
             }
         }
-        if let Some(CpuQuota { quota_micros, period_micros }) = limits.cpu {
-            if let Some(root) = &self.cpu {
-                let dir = group.cpu.insert(make(root, name)?);
-                write(dir, "cpu.cfs_period_us", &period_micros.to_string())?;
-                write(dir, "cpu.cfs_quota_us", &quota_micros.to_string())?;
-            } else {
-                let dir = self.unified_group(group, name, "cpu")?;
-                write(dir, "cpu.max", &format!("{quota_micros} {period_micros}"))?;
-            }
+        if let Some(root) = self.unified.as_deref().filter(|_| parent.is_chosen()) {
+            group.dir(root, parent, name)?;
         }
         Ok(())
     }
 
-    fn unified_group<'a>(
-        &self,
-        group: &'a mut Group,
-        name: &str,
-        controller: &'static str,
-    ) -> Result<&'a Path, CgroupError> {
-        let missing = CgroupError::Missing { controller };
-        let root = self.unified.as_ref().ok_or(missing)?;
-        let offered = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
-        if !offered.split_ascii_whitespace().any(|it| it == controller) {
-            return Err(CgroupError::Missing { controller });
-        }
-        let enable = format!("+{controller}");
-        write(root, "cgroup.subtree_control", &enable)?;
-        let parent = root.join(PARENT);
-        make_dir(&parent)?;
-        write(&parent, "cgroup.subtree_control", &enable)?;
-        if group.unified.is_none() {
-            group.unified = Some(make(root, name)?);
-        }
-        group.unified.as_deref().ok_or(CgroupError::Missing { controller })
-    }
-
-    /// Removes all groups named `owner`, a dash and a number, and kills what is still in them:
-    /// for an owner that is known to be dead.
+    /// Removes all groups named `owner`, a dash and a number, wherever they stand, and kills what
+    /// is still in them: for an owner that is known to be dead.
     pub fn sweep(&self, owner: &str) {
-        let owned = |name: &str| {
-            let number = name.strip_prefix(owner).and_then(|it| it.strip_prefix('-'));
-            number.is_some_and(|it| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit()))
-        };
-        for root in [&self.unified, &self.memory, &self.cpu].into_iter().flatten() {
-            let Ok(list) = fs::read_dir(root.join(PARENT)) else { continue };
-            for entry in list.flatten() {
-                if entry.file_name().to_str().is_some_and(owned) {
-                    kill_members(&entry.path());
-                    remove_dir(&entry.path());
-                }
-            }
+        let v1 = Controller::ALL.into_iter().filter_map(|it| self.v1(it));
+        let mut roots: Vec<&Path> = self.unified.as_deref().into_iter().chain(v1).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        for root in roots {
+            sweep_below(root, owner, SWEEP_DEPTH);
+        }
+    }
+}
+
+fn sweep_below(dir: &Path, owner: &str, depth: usize) {
+    let Ok(list) = fs::read_dir(dir) else { return };
+    for entry in list.flatten().filter(|it| it.file_type().is_ok_and(|kind| kind.is_dir())) {
+        if entry.file_name().to_str().is_some_and(|it| name::is_owned(it, owner)) {
+            kill_members(&entry.path());
+            remove_dir(&entry.path());
+        } else if depth > 0 {
+            sweep_below(&entry.path(), owner, depth - 1);
         }
     }
 }
 
 impl Group {
-    fn dirs(&self) -> impl Iterator<Item = &PathBuf> {
-        [&self.unified, &self.memory, &self.cpu].into_iter().flatten()
+    /// The group's directory in the hierarchy at `root`; made if it is not there.
+    fn dir(&mut self, root: &Path, parent: &Parent, name: &str) -> Result<PathBuf, CgroupError> {
+        if let Some((_, dir)) = self.dirs.iter().find(|(it, _)| it == root) {
+            return Ok(dir.clone());
+        }
+        parent.levels(root).iter().try_for_each(|level| make_dir(level))?;
+        let path = root.join(parent.path()).join(name);
+        fs::create_dir(&path)
+            .map_err(|source| CgroupError::Create { path: path.clone(), source })?;
+        self.dirs.push((root.into(), path.clone()));
+        Ok(path)
+    }
+
+    fn v1_dir(
+        &mut self,
+        root: &Path,
+        parent: &Parent,
+        name: &str,
+        controller: Controller,
+        limits: &GroupLimits,
+    ) -> Result<PathBuf, CgroupError> {
+        let dir = self.dir(root, parent, name)?;
+        if controller == Controller::Cpuset {
+            parent.levels(root).iter().try_for_each(|level| v1::inherit(level))?;
+            v1::check_sets(&root.join(parent.path()), limits)?;
+            v1::inherit(&dir)?;
+        }
+        Ok(dir)
     }
 
     /// Puts a process and its future children into the group.
     ///
     /// # Errors
-    /// [`CgroupError::Write`].
+    /// [`CgroupError::Join`].
     pub fn add(&self, pid: i32) -> Result<(), CgroupError> {
-        self.dirs().try_for_each(|dir| write(dir, "cgroup.procs", &pid.to_string()))
+        self.dirs.iter().try_for_each(|(_, dir)| {
+            fs::write(dir.join("cgroup.procs"), pid.to_string())
+                .map_err(|source| CgroupError::Join { path: dir.clone(), source })
+        })
     }
 
-    /// Largest use of memory so far in bytes, where the memory controller is in use and tells
+    /// Largest use of memory so far in bytes, where memory is limited and the kernel tells
     /// (v2: `memory.peak`, Linux 5.19).
     #[must_use]
     pub fn peak_memory(&self) -> Option<u64> {
-        let number =
-            |dir: &Path, file| fs::read_to_string(dir.join(file)).ok()?.trim().parse().ok();
-        match (&self.memory, &self.unified) {
-            (Some(dir), _) => number(dir, "memory.max_usage_in_bytes"),
-            (None, Some(dir)) => number(dir, "memory.peak"),
-            (None, None) => None,
-        }
+        let file = match self.memory.as_ref()? {
+            Memory::V1(dir) => dir.join("memory.max_usage_in_bytes"),
+            Memory::V2(dir) => dir.join("memory.peak"),
+        };
+        fs::read_to_string(file).ok()?.trim().parse().ok()
     }
 
     /// How many processes the kernel killed because the group's memory was used up.
     #[must_use]
     pub fn oom_kills(&self) -> u64 {
-        let text = match (&self.memory, &self.unified) {
-            (Some(dir), _) => fs::read_to_string(dir.join("memory.oom_control")),
-            (None, Some(dir)) => fs::read_to_string(dir.join("memory.events")),
-            (None, None) => return 0,
+        let file = match &self.memory {
+            Some(Memory::V1(dir)) => dir.join("memory.oom_control"),
+            Some(Memory::V2(dir)) => dir.join("memory.events"),
+            None => return 0,
         };
-        text.unwrap_or_default()
+        fs::read_to_string(file)
+            .unwrap_or_default()
             .lines()
             .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
             .unwrap_or(0)
     }
 
-    /// Removes the group; all of its processes must have ended.
+    /// Removes the group; all of its processes must have ended. Its parent stays.
     pub fn remove(&self) {
-        self.dirs().for_each(|dir| remove_dir(dir));
+        self.dirs.iter().for_each(|(_, dir)| remove_dir(dir));
     }
-}
-
-fn make(root: &Path, name: &str) -> Result<PathBuf, CgroupError> {
-    let parent = root.join(PARENT);
-    make_dir(&parent)?;
-    let path = parent.join(name);
-    fs::create_dir(&path).map_err(|source| CgroupError::Create { path: path.clone(), source })?;
-    Ok(path)
 }
 
 fn make_dir(path: &Path) -> Result<(), CgroupError> {
@@ -263,18 +387,18 @@ fn make_dir(path: &Path) -> Result<(), CgroupError> {
     }
 }
 
-fn write(dir: &Path, file: &str, value: &str) -> Result<(), CgroupError> {
-    let path = dir.join(file);
-    fs::write(&path, value).map_err(|source| CgroupError::Write {
-        path,
-        value: value.into(),
-        source,
-    })
+fn write_all(dir: &Path, settings: &[Setting]) -> Result<(), CgroupError> {
+    // What depends on the kernel's configuration (swap accounting).
+    let there = |it: &&Setting| !it.optional || dir.join(it.file).exists();
+    settings.iter().filter(there).try_for_each(|it| write(dir, it))
 }
 
-/// For files that depend on the kernel's configuration (swap accounting).
-fn write_if_there(dir: &Path, file: &str, value: &str) -> Result<(), CgroupError> {
-    if dir.join(file).exists() { write(dir, file, value) } else { Ok(()) }
+fn write(dir: &Path, Setting { what, file, value, .. }: &Setting) -> Result<(), CgroupError> {
+    let path = dir.join(file);
+    fs::write(&path, value).map_err(|source| match path.exists() {
+        true => CgroupError::Write { what, path, value: value.clone(), source },
+        false => CgroupError::NoFile { what, file },
+    })
 }
 
 fn kill_members(dir: &Path) {
@@ -304,51 +428,4 @@ fn remove_dir(dir: &Path) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HYBRID: &str = "\
-25 1 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
-26 25 0:23 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
-27 25 0:24 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset
-28 25 0:25 / /sys/fs/cgroup/memory rw shared:9 - cgroup cgroup rw,memory
-29 25 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
-nonsense
-";
-
-    #[test]
-    fn hybrid_hosts() {
-        let found = Hierarchies::parse(HYBRID);
-        assert_eq!(found.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
-        assert_eq!(found.memory.as_deref(), Some(Path::new("/sys/fs/cgroup/memory")));
-        assert_eq!(found.cpu.as_deref(), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));
-    }
-
-    /// A directory tree stands in for a v2 hierarchy: what is written, not what it does.
-    #[test]
-    fn unified_writes() {
-        let temp = tempfile::tempdir().unwrap();
-        let root = temp.path();
-        fs::write(root.join("cgroup.controllers"), "cpuset cpu memory pids\n").unwrap();
-        let all = Hierarchies { unified: Some(root.into()), ..Hierarchies::default() };
-        let limits = GroupLimits {
-            memory: Some(1 << 20),
-            cpu: Some(CpuQuota { quota_micros: 50_000, period_micros: 100_000 }),
-        };
-        let group = all.create("lease-1", limits).unwrap();
-        let read = |file: &str| fs::read_to_string(root.join(file)).unwrap();
-        assert_eq!(read("drydock/lease-1/memory.max"), "1048576");
-        assert_eq!(read("drydock/lease-1/cpu.max"), "50000 100000");
-        assert_eq!(read("drydock/cgroup.subtree_control"), "+cpu");
-        fs::write(root.join("drydock/lease-1/memory.events"), "oom 2\noom_kill 1\n").unwrap();
-        assert_eq!(group.oom_kills(), 1);
-        assert!(all.create("a/b", limits).is_err());
-    }
-
-    #[test]
-    fn a_limit_without_a_controller_is_an_error() {
-        let limits = GroupLimits { memory: Some(1), cpu: None };
-        let error = Hierarchies::default().create("x", limits).unwrap_err();
-        assert!(matches!(error, CgroupError::Missing { controller: "memory" }));
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use executor::Limits;
 use graph::{Definition, MountKind, Op, SourceOp, Vertex, VertexIndex};
 use oci::{Digest, Timestamp};
 use solver::work::WorkError;
@@ -17,7 +18,7 @@ use crate::context::ContextTree;
 use crate::copy::digest;
 use crate::engine::Engine;
 use crate::error::WorkerError;
-use crate::exec::unsupported;
+use crate::exec::{Given, unsupported};
 use crate::file::{Selection, rewrite_of};
 use crate::image::ImageHandle;
 use crate::key::{self, image_content};
@@ -53,6 +54,8 @@ pub struct BuildInput<'a> {
     pub jobs: NonZeroUsize,
     /// When the build started: results that must be fresh are not older.
     pub started: Timestamp,
+    /// Limits of each RUN step. They are in no key.
+    pub limits: &'a Limits,
     /// Stops the build.
     pub cancel: &'a CancelToken,
 }
@@ -67,7 +70,7 @@ impl Engine {
         input: &BuildInput<'_>,
         events: &dyn EventSink,
     ) -> Result<Solution<Output>, SolveError> {
-        check_supported(input)?;
+        self.check_supported(input)?;
         let work = BuildWork {
             engine: self,
             input,
@@ -87,6 +90,29 @@ impl Engine {
         solved
     }
 
+    /// Refuses a build before it starts that has a step which cannot run, or not with its limits.
+    fn check_supported(&self, input: &BuildInput<'_>) -> Result<(), SolveError> {
+        let mut unchecked = (*input.limits != Limits::default()).then_some(input.limits);
+        for vertex in input.definition.reachable(input.targets) {
+            let Vertex { op: Op::Exec(exec), meta, .. } = input.definition.vertex(vertex) else {
+                continue;
+            };
+            let failed = |source: WorkerError| SolveError::Failed {
+                vertex,
+                name: meta.name.clone(),
+                source: Box::new(source),
+            };
+            if let Some(what) = unsupported(exec) {
+                return Err(failed(WorkerError::NotYet(what)));
+            }
+            if let Some(limits) = unchecked.take() {
+                let executor = self.executor().map_err(failed)?;
+                executor.check(limits).map_err(|error| failed(error.into()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps the hashes of a context's files, also of a build that failed: the next one need not
     /// read them again.
     fn remember_context(&self, context: &ContextTree) {
@@ -94,20 +120,6 @@ impl Engine {
             self.warn(&format!("the files of the context will be read again next time: {error}"));
         }
     }
-}
-
-/// Refuses a build before it starts that has a step which cannot run.
-fn check_supported(input: &BuildInput<'_>) -> Result<(), SolveError> {
-    for vertex in input.definition.reachable(input.targets) {
-        let Vertex { op: Op::Exec(exec), meta, .. } = input.definition.vertex(vertex) else {
-            continue;
-        };
-        if let Some(what) = unsupported(exec) {
-            let source = Box::new(WorkerError::NotYet(what));
-            return Err(SolveError::Failed { vertex, name: meta.name.clone(), source });
-        }
-    }
-    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -274,7 +286,8 @@ impl BuildWork<'_> {
                 })?;
                 let fresh = self.input.definition.vertex(vertex).meta.ignore_cache;
                 let setting = Setting { secrets: self.input.secrets, fresh };
-                self.engine.run_exec(op, inputs, &shown, &setting, context)?
+                let given = Given { shown: &shown, limits: self.input.limits };
+                self.engine.run_exec(op, inputs, &given, &setting, context)?
             }
             Op::File(op) => {
                 let selections = lock(&self.selections).remove(&vertex).ok_or_else(|| {

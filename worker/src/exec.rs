@@ -1,7 +1,8 @@
 //! RUN: a process on a snapshot.
 
 use executor::{
-    ExitStatus, InjectedFile, Limits, Network, Output as ProcessOutput, ProcessSpec, Security,
+    ExitStatus, InjectedFile, Limits, Network, Outcome, Output as ProcessOutput, ProcessSpec,
+    Security,
 };
 use graph::{ExecOp, NetworkMode, SecurityMode};
 use snapshotter::Hints;
@@ -10,8 +11,16 @@ use solver::{StepContext, Stream};
 use crate::engine::Engine;
 use crate::error::WorkerError;
 use crate::mounts::{Setting, Shown, StepMounts};
-use crate::output::{Output, Rewrite};
+use crate::output::{Output, Rewrite, Used};
 use crate::result::root_of;
+
+/// What a step is given that is not in its op.
+pub(crate) struct Given<'a> {
+    /// What its bind mounts show.
+    pub(crate) shown: &'a [Shown],
+    /// Its limits.
+    pub(crate) limits: &'a Limits,
+}
 
 impl Engine {
     /// Runs `op` on the root file system among `inputs`, and commits what it changed.
@@ -19,16 +28,16 @@ impl Engine {
         &self,
         op: &ExecOp,
         inputs: &[Output],
-        shown: &[Shown],
+        given: &Given<'_>,
         setting: &Setting<'_>,
         context: &StepContext<'_>,
     ) -> Result<crate::result::Made, WorkerError> {
         let executor = self.executor()?;
         let root = root_of(op.root, inputs)?;
-        let mut mounts = self.mounts(op, inputs, shown, setting, context)?;
+        let mut mounts = self.mounts(op, inputs, given.shown, setting, context)?;
         let active = self.prepare(root.as_ref())?;
         let spec = match self.snapshotter.rootfs(&active.active) {
-            Ok(rootfs) => process_spec(op, rootfs, &mut mounts),
+            Ok(rootfs) => process_spec(op, rootfs, &mut mounts, given.limits),
             Err(error) => {
                 self.discard(active);
                 return Err(error.into());
@@ -40,7 +49,10 @@ impl Engine {
         drop(mounts);
         match ran {
             Ok(outcome) if outcome.status.success() => {
-                self.commit(active, root.as_ref(), Rewrite::Clamp, &Hints::default())
+                let mut made =
+                    self.commit(active, root.as_ref(), Rewrite::Clamp, &Hints::default())?;
+                made.payload.used = Some(used(&outcome));
+                Ok(made)
             }
             Ok(outcome) => {
                 self.discard(active);
@@ -69,6 +81,7 @@ fn process_spec(
     op: &ExecOp,
     rootfs: sys::mount::Mount,
     mounts: &mut StepMounts<'_>,
+    limits: &Limits,
 ) -> ProcessSpec {
     let mut env = op.env.clone();
     env.extend(op.proxy_env.iter().cloned());
@@ -94,7 +107,7 @@ fn process_spec(
         extra_hosts: op.extra_hosts.clone(),
         mounts: std::mem::take(&mut mounts.volumes),
         files: injected.chain(std::mem::take(&mut mounts.files)).collect(),
-        limits: Limits::default(),
+        limits: limits.clone(),
     }
 }
 
@@ -103,10 +116,37 @@ fn exit_error(op: &ExecOp, status: ExitStatus) -> WorkerError {
         ExitStatus::Code(code) => format!("exit code: {code}"),
         ExitStatus::Signal(_) => format!("exit code: {}", status.code()),
         ExitStatus::OutOfMemory { peak, limit } => {
-            format!("cannot allocate memory (it used {peak} bytes of {limit})")
+            let (peak, limit) = (binary(peak), binary(limit));
+            format!("cannot allocate memory (its processes used {peak}, the limit is {limit})")
         }
     };
     WorkerError::Exit { command: op.args.join(" "), status }
+}
+
+fn used(outcome: &Outcome) -> Used {
+    let cpu_micros = u64::try_from(outcome.cpu_time.as_micros()).unwrap_or(u64::MAX);
+    Used { cpu_micros, peak_memory: outcome.peak_memory }
+}
+
+/// A number of bytes with a binary unit, in which limits are given: `512MiB`, `1.5GiB`. Rounded
+/// to one digit after the point.
+fn binary(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut unit = 0u32;
+    // In tenths of the unit; what would be shown as 1024 is one of the next.
+    let tenths = |unit: u32| {
+        let shift = 10 * (unit + 1);
+        ((u128::from(bytes) * 10) + (1u128 << (shift - 1))) >> shift
+    };
+    if bytes < 1024 {
+        return format!("{bytes}B");
+    }
+    while tenths(unit) >= 10_240 && unit < 5 {
+        unit += 1;
+    }
+    let (whole, rest) = (tenths(unit) / 10, tenths(unit) % 10);
+    let name = UNITS[unit as usize];
+    if rest == 0 { format!("{whole}{name}") } else { format!("{whole}.{rest}{name}") }
 }
 
 /// Passes a process's output on as events.
@@ -119,5 +159,25 @@ impl ProcessOutput for StepOutput<'_> {
             executor::Stream::Stderr => Stream::Stderr,
         };
         self.0.log(stream, data);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1KiB"),
+            (32 << 20, "32MiB"),
+            (3 << 29, "1.5GiB"),
+            ((1 << 20) - 1, "1MiB"),
+            (u64::MAX, "16EiB"),
+        ] {
+            assert_eq!(binary(bytes), text);
+        }
     }
 }

@@ -30,7 +30,10 @@ pub use build::{BuildInput, ContextInput};
 pub use context::ContextTree;
 pub use engine::{Engine, EngineConfig};
 pub use error::WorkerError;
-pub use output::{Output, Payload, Rewrite, TreeOutput};
+pub use executor::{
+    CpuQuota, GroupLimits, Limits, ListError, NumberList, Parent, ResourceLimit, Swap, rlimit,
+};
+pub use output::{Output, Payload, Rewrite, TreeOutput, Used};
+pub use source::{FileTree, GitEnvironment, GitError, NoSecrets, Secrets};
 /// Entering a user namespace, before there are threads.
 pub use sys::userns;
-pub use source::{FileTree, GitEnvironment, GitError, NoSecrets, Secrets};

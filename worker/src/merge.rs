@@ -26,6 +26,7 @@ impl Engine {
                 snapshot: Some(own.to_string()),
                 created: layer.created,
                 rewrite: layer.rewrite,
+                used: None,
             };
             return Ok(Made { output: layer.clone(), payload });
         };

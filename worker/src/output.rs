@@ -61,6 +61,20 @@ pub struct Payload {
     /// How its times are rewritten.
     #[serde(default)]
     pub rewrite: Rewrite,
+    /// What the process used that made it; none for what no process made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Used>,
+}
+
+/// What the processes of a step used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// User and system time in microseconds.
+    pub cpu_micros: u64,
+    /// Largest use of memory in bytes: of all processes together where memory was limited, else
+    /// of the largest one; none where it was too small to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
 }
 
 impl Rewrite {
@@ -98,5 +112,21 @@ impl Output {
             Self::Tree(tree) => Some(tree),
             Self::Context(_) | Self::File(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_may_be_missing_from_a_record() {
+        let old = r#"{"snapshot":"s","created":"1970-01-01T00:00:05Z"}"#;
+        let Some(mut payload) = Payload::decode(old) else { panic!("{old}") };
+        assert_eq!(payload.used, None);
+        assert!(!payload.encode().contains("used"));
+        payload.used = Some(Used { cpu_micros: 1500, peak_memory: None });
+        assert!(payload.encode().ends_with(r#""used":{"cpu_micros":1500}}"#));
+        assert_eq!(Payload::decode(&payload.encode()), Some(payload));
     }
 }

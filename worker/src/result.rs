@@ -98,7 +98,7 @@ impl Engine {
         rewrite: Rewrite,
         created: Timestamp,
     ) -> Result<Made, WorkerError> {
-        let own = Payload { snapshot: Some(id.to_string()), created, rewrite };
+        let own = Payload { snapshot: Some(id.to_string()), created, rewrite, used: None };
         let text = own.encode();
         let mine = self
             .load_payload(content, &text)

@@ -10,6 +10,7 @@ use oci::{Platform, Reference};
 use super::allow;
 use super::call::{self, Call, CallSpec};
 use super::later::{IgnoredArgs, LaterArgs};
+use super::limits::LimitArgs;
 use super::output::{self, OutputSpec};
 use super::pair::{self, BuildArg, ExtraHost, Label, NamedContext};
 use super::secret::{self, SecretArg};
@@ -114,6 +115,10 @@ pub struct BuildArgs {
     /// Steps that run at the same time [default: the number of cores]
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = STEPS)]
     pub jobs: Option<NonZeroUsize>,
+
+    /// What a step may use.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 
     /// How progress is shown: auto, plain, tty, quiet or rawjson [env: BUILDKIT_PROGRESS]
     #[arg(long, value_name = "MODE", hide_possible_values = true, help_heading = PROGRESS)]

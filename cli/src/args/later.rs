@@ -14,31 +14,11 @@ pub struct LaterArgs {
     #[arg(long, hide = true)]
     cache_to: Vec<String>,
     #[arg(long, hide = true)]
-    cgroup_parent: Option<String>,
-    #[arg(long, hide = true)]
-    cpu_period: Option<String>,
-    #[arg(long, hide = true)]
-    cpu_quota: Option<String>,
-    #[arg(long, short = 'c', hide = true)]
-    cpu_shares: Option<String>,
-    #[arg(long, hide = true)]
-    cpuset_cpus: Option<String>,
-    #[arg(long, hide = true)]
-    cpuset_mems: Option<String>,
-    #[arg(long, short = 'm', hide = true)]
-    memory: Option<String>,
-    #[arg(long, hide = true)]
-    memory_swap: Option<String>,
-    #[arg(long, hide = true)]
     policy: Vec<String>,
     #[arg(long, hide = true)]
     provenance: Option<String>,
     #[arg(long, hide = true)]
     sbom: Option<String>,
-    #[arg(long, hide = true)]
-    shm_size: Option<String>,
-    #[arg(long, hide = true)]
-    ulimit: Vec<String>,
 }
 
 impl LaterArgs {
@@ -53,19 +33,9 @@ impl LaterArgs {
             ("--attest", !self.attest.is_empty()),
             ("--cache-from", !self.cache_from.is_empty()),
             ("--cache-to", !self.cache_to.is_empty()),
-            ("--cgroup-parent", self.cgroup_parent.is_some()),
-            ("--cpu-period", self.cpu_period.is_some()),
-            ("--cpu-quota", self.cpu_quota.is_some()),
-            ("--cpu-shares", self.cpu_shares.is_some()),
-            ("--cpuset-cpus", self.cpuset_cpus.is_some()),
-            ("--cpuset-mems", self.cpuset_mems.is_some()),
-            ("--memory", self.memory.is_some()),
-            ("--memory-swap", self.memory_swap.is_some()),
             ("--policy", !self.policy.is_empty()),
             ("--provenance", wanted(&self.provenance)),
             ("--sbom", wanted(&self.sbom)),
-            ("--shm-size", self.shm_size.is_some()),
-            ("--ulimit", !self.ulimit.is_empty()),
         ];
         flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
     }

@@ -5,6 +5,7 @@ pub mod build;
 pub mod call;
 pub mod csv;
 pub mod later;
+pub mod limits;
 pub mod output;
 pub mod pair;
 pub mod secret;
@@ -258,12 +259,6 @@ mod tests {
         for flag in [
             "--cache-from=x",
             "--cache-to=x",
-            "--memory=1g",
-            "--cpu-quota=1",
-            "--cpuset-cpus=0",
-            "--shm-size=1",
-            "--ulimit=nofile=1",
-            "--cgroup-parent=x",
             "--attest=type=sbom",
             "--provenance=mode=max",
             "--sbom=true",

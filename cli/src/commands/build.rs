@@ -236,6 +236,7 @@ impl Build {
             images: handles,
             jobs: jobs_of(&self.request),
             started,
+            limits: &self.request.limits,
             cancel: &self.cancel,
         };
         engine.build(&input, &self.progress).map_err(|error| self.solve_failure(lowered, error))

@@ -268,6 +268,7 @@ impl Loader<'_> {
             images: &HashMap::new(),
             jobs: self.jobs,
             started: self.started,
+            limits: &worker::Limits::default(),
             cancel: self.cancel,
         };
         let solution = self.engine.build(&input, self.progress).map_err(failure)?;

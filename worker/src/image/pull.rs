@@ -46,11 +46,13 @@ impl Engine {
                 snapshot: None,
                 created: image.config.created.unwrap_or_default(),
                 rewrite: Rewrite::Never,
+                used: None,
             },
             Some(ImageLayer::Stored(layer)) => Payload {
                 snapshot: Some(layer.snapshot.clone()?),
                 created: image.config.created.unwrap_or_default(),
                 rewrite: Rewrite::Never,
+                used: None,
             },
             Some(ImageLayer::Blob(_)) => return None,
         };
@@ -97,6 +99,7 @@ impl Engine {
             snapshot: output.snapshot.as_ref().map(ToString::to_string),
             created: output.created,
             rewrite: Rewrite::Never,
+            used: None,
         };
         Ok(Made { output, payload })
     }
