@@ -15,20 +15,20 @@ pub(crate) struct Bench {
     pub(crate) dir: tempfile::TempDir,
 }
 
-/// Both kinds, or none with a printed reason if this is not root.
+/// All kinds, or none with a printed reason if this is not root.
 pub(crate) fn benches() -> Vec<Bench> {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: making snapshots needs root (chown, mknod, mount)");
         return Vec::new();
     }
-    [Kind::Overlay, Kind::Copy].into_iter().filter_map(Bench::new).collect()
+    [Kind::Overlay, Kind::UserOverlay, Kind::Copy].into_iter().filter_map(Bench::new).collect()
 }
 
 impl Bench {
     pub(crate) fn new(kind: Kind) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let probe = Snapshotter::probe(dir.path());
-        if kind == Kind::Overlay && probe.kind != Kind::Overlay {
+        if kind.is_overlay() && !probe.kind.is_overlay() {
             println!("skipped for overlay: {}", probe.reason.unwrap_or_default());
             return None;
         }
@@ -184,7 +184,9 @@ fn describe_file(root: &Root, path: &std::path::Path, stat: &Stat) -> String {
     // Nothing else is left on disk; what a security module adds is its own.
     let attributes = root.list_xattr(path).unwrap();
     let mut other = attributes.iter().filter(|name| {
-        !name.starts_with(b"security.") && !name.starts_with(b"trusted.overlay.opaque")
+        !name.starts_with(b"security.")
+            && !name.starts_with(b"trusted.overlay.opaque")
+            && !name.starts_with(b"user.overlay.opaque")
     });
     assert_eq!(other.next(), None, "{}", path.display());
     let capability = match stat.kind {

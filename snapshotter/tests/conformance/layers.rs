@@ -7,7 +7,7 @@ use oci::layer::{
     ContentHash, LayerItem, LayerManifest, LayerReader, ManifestBuilder, Node, Tree, TreePath,
     WriteOptions, to_layer_entry, write_layer,
 };
-use snapshotter::{Error, Kind, Snapshot};
+use snapshotter::{Error, Snapshot};
 use tar::{Builder, EntryType, Header};
 
 use crate::harness::{Bench, benches};
@@ -344,7 +344,7 @@ fn privileged_layers_unpack_in_parallel() {
         let shared = bench.snapshots.tree(Some(&top.id)).unwrap();
         let shared = shared.get(&TreePath::new(b"shared").unwrap()).unwrap().meta.clone();
         assert_eq!((shared.mode, shared.mtime), (0o755, Timestamp::EPOCH));
-        if bench.snapshots.kind() == Kind::Overlay {
+        if bench.snapshots.kind().is_overlay() {
             assert_eq!(bench.lines(&top).len(), 50);
         }
     }

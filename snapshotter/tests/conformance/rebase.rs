@@ -108,7 +108,7 @@ fn privileged_one_layer_on_many_bases() {
         }
         assert_eq!(bench.snapshots.layer_of(&layer.id).unwrap(), layer.id);
         // Of an overlay no more than its name is new.
-        if bench.snapshots.kind() == Kind::Overlay {
+        if bench.snapshots.kind().is_overlay() {
             assert!(bench.snapshots.disk_usage(&tops[0].id).unwrap() <= 16384);
         }
         let other = Snapshotter::open(bench.snapshots.dir(), bench.snapshots.kind()).unwrap();
