@@ -239,6 +239,21 @@ fn find(name: &str, path: Option<&str>) -> Option<PathBuf> {
     dirs.chain(PROGRAM_DIRS).map(|dir| Path::new(dir).join(name)).find(|place| place.is_file())
 }
 
+/// How git calls ssh inside: ssh looks for its files in the home directory of user 0, which is
+/// another user's. Like the call that git makes for root, it never asks and leaves nothing behind.
+pub fn ssh_command(home: &Path) -> Option<String> {
+    const KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
+    let ssh = home.join(".ssh");
+    // It goes through a shell, and then through ssh's own reading of options.
+    let ssh = ssh.to_str().filter(|path| !path.contains(['\'', '"', '\\', '%', '$']))?;
+    let mut command = "ssh -o BatchMode=yes -o ControlPath=none".to_owned();
+    command.push_str(&format!(" -o 'UserKnownHostsFile=\"{ssh}/known_hosts\"'"));
+    for key in KEYS {
+        command.push_str(&format!(" -o 'IdentityFile=\"{ssh}/{key}\"'"));
+    }
+    Some(command)
+}
+
 /// What became of [`enter`].
 #[derive(Debug)]
 pub enum Entered {
@@ -337,6 +352,15 @@ mod tests {
                 .contains("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 eve")
         );
         assert!(hints[2].contains("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"));
+    }
+
+    #[test]
+    fn ssh_of_the_users_home() {
+        let command = ssh_command(Path::new("/home/a b")).unwrap();
+        assert!(command.starts_with("ssh -o BatchMode=yes -o ControlPath=none -o '"), "{command}");
+        assert!(command.contains(r#"'UserKnownHostsFile="/home/a b/.ssh/known_hosts"'"#));
+        assert!(command.ends_with(r#"-o 'IdentityFile="/home/a b/.ssh/id_rsa"'"#));
+        assert_eq!(ssh_command(Path::new("/home/o'neil")), None);
     }
 
     #[test]

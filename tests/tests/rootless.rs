@@ -33,14 +33,17 @@ RUN echo mine > /home/new/own && id > /tmp/id && mkdir /home/new/dir
 USER app
 RUN id > /tmp/app && touch /home/app/own; ls -ln /d > /tmp/list 2>&1 | true
 USER 0
+ADD caps.tar /
+RUN chmod 711 /ping
 RUN ln /home/new/own /tmp/linked && rm -r /home/new/dir && chmod 600 /etc/passwd
 FROM busybox
 COPY --from=a /d /d
 COPY --from=a --chown=5:6 /r /r
 COPY --from=a /home/new /home/new
 COPY --from=a /tmp/id /tmp/app /
+COPY --from=a --chown=1:1 /ping /ping
 RUN rm -rf /var/spool && mkdir /var/spool && chown 7:8 /var/spool
-WORKDIR /work/dir
+WORKDIR /srv/dir
 "#;
 
 /// A user of this machine, made for a case, and a directory that both of us can use.
@@ -142,7 +145,8 @@ impl Person {
         let dir = make(&self.place(name));
         fs::write(dir.join("Dockerfile"), dockerfile).unwrap();
         fs::write(dir.join("x"), "X").unwrap();
-        for file in ["x", "Dockerfile"] {
+        fs::write(dir.join("caps.tar"), capable()).unwrap();
+        for file in ["x", "Dockerfile", "caps.tar"] {
             fs::set_permissions(dir.join(file), fs::Permissions::from_mode(0o644)).unwrap();
         }
     }
@@ -158,6 +162,21 @@ impl Drop for Person {
             eprintln!("the user {} could not be removed", self.name);
         }
     }
+}
+
+/// An archive of a file with a capability.
+fn capable() -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(1);
+    header.set_mode(0o755);
+    header.set_cksum();
+    let value: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_pax_extensions([("SCHILY.xattr.security.capability", value)]).unwrap();
+    header.set_path("ping").unwrap();
+    header.set_cksum();
+    builder.append(&header, &b"p"[..]).unwrap();
+    builder.into_inner().unwrap()
 }
 
 fn make(dir: &Path) -> PathBuf {
@@ -217,6 +236,8 @@ fn privileged_the_same_image_as_root() {
     same(&want, &got);
     assert!(!told.contains("plain copies"), "{told}");
     assert!(got.text("id").starts_with("uid=4242(new) gid=4242(new)"), "{}", got.text("id"));
+    let capable = &got.root.get("ping").unwrap().xattrs;
+    assert_eq!(capable.keys().collect::<Vec<_>>(), ["security.capability"]);
     let (again, told) = person.image("context");
     same(&want, &again);
     assert_eq!(executed(&told), Vec::<String>::new(), "{told}");

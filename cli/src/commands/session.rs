@@ -1,5 +1,6 @@
 //! Opening the state directory with what the environment says.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Deref;
 use std::path::Path;
@@ -16,6 +17,7 @@ use crate::environment::Environment;
 use crate::errors::chain;
 use crate::proxies::DockerConfig;
 use crate::request::RequestError;
+use crate::rootless;
 
 /// What to do where the state directory cannot be written.
 const OTHER_ROOT: &str = "another state directory can be given with --root or DRYDOCK_ROOT";
@@ -30,7 +32,7 @@ pub(crate) fn open(
     let config = EngineConfig {
         root: root.to_owned(),
         registry: client::config(environment)?,
-        git: worker::GitEnvironment::new(&environment.variables),
+        git: worker::GitEnvironment::new(&git_variables(context)),
         uid: context.uid,
         cancel: cancel.clone(),
     };
@@ -42,6 +44,18 @@ pub(crate) fn open(
         if denied { failure.hint(OTHER_ROOT) } else { failure }
     })?;
     Ok(Arc::new(engine))
+}
+
+/// The variables for git. Inside a user namespace ssh has to be told where the user's files are.
+fn git_variables(context: &Context) -> BTreeMap<String, String> {
+    let mut variables = context.environment.variables.clone();
+    let own = ["GIT_SSH", "GIT_SSH_COMMAND"].iter().any(|name| variables.contains_key(*name));
+    let inside = !context.is_root() && context.unavailable.is_none();
+    let command = context.environment.home.as_deref().and_then(rootless::ssh_command);
+    if let (false, true, Some(command)) = (own, inside, command) {
+        variables.insert("GIT_SSH_COMMAND".to_owned(), command);
+    }
+    variables
 }
 
 /// What the engine and the state directory have to say since it was asked last.
