@@ -31,10 +31,6 @@ fn messages() {
         ("FROM a\nHEALTHCHECK --interval=1us CMD x\n", "--interval cannot be less than 1ms"),
         ("FROM a\nSTOPSIGNAL SIGX\n", "invalid signal: SIGX"),
         ("FROM a\nEXPOSE 80/icmp\n", "unknown protocol \"icmp\" (expected tcp, udp or sctp)"),
-        (
-            "FROM a\nCOPY <<a <<b c\na\nb\n",
-            "when using COPY with more than one source, the destination must be a directory and end with a / (write c/)",
-        ),
         ("FROM a\nCOPY --chmod=999 a b\n", "invalid mode \"999\" for --chmod"),
         ("FROM a\nCOPY a[ b\n", "invalid pattern \"a[\": a \"[\" has no \"]\""),
         ("FROM a\nCOPY --from=$x a b\n", "variable expansion is not supported for --from"),
@@ -82,7 +78,6 @@ fn messages() {
             "--checksum can't be specified for multiple sources",
         ),
         ("FROM a\nADD --checksum=xyz https://x/y.git /\n", "not a commit of a git repository"),
-        ("FROM a\nADD https://x/y https://x/z /d\n", "with more than one source"),
         ("FROM a\nCOPY a --chown=1 /b\n", "(flags come first: COPY --chown=1 …)"),
         ("FROM a\nCOPY [\"a\", \"/y\"\n", "there is the array form"),
         ("FROM a\nCOPY a \"/with space\"\n", "there is the array form"),
@@ -140,6 +135,16 @@ fn errors_of_all_kinds_are_reported_at_once() {
     // A malformed FROM may have been a stage's: what follows is not judged.
     let found = errors("FROM\nCOPY --chmod=9 a b\nFROM a\nSTOPSIGNAL NONE\n");
     assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
+fn triggers_are_for_those_who_build_on_the_image() {
+    for text in ["ONBUILD bogus x", "ONBUILD COPY a", "ONBUILD RUN --flag=x y"] {
+        let built = support::lowered(&format!("FROM scratch\n{text}\n"));
+        assert_eq!(built.config.config.on_build, [&text["ONBUILD ".len()..]]);
+        let found = errors(&format!("FROM scratch AS a\n{text}\nFROM a\n"));
+        assert!(found[0].starts_with("in an ONBUILD trigger: "), "{found:?}");
+    }
 }
 
 #[test]

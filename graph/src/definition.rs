@@ -52,6 +52,9 @@ pub struct VertexMeta {
     pub name: String,
     /// Where it stands in the source, with the file's position in the source map.
     pub span: Option<(usize, Span)>,
+    /// Parts of it, expanded, and where they stand in that file: what a failure names can be
+    /// marked.
+    pub words: Vec<(String, Span)>,
     /// The stage it belongs to: its name, or its number.
     pub stage: String,
     /// Run it even if its result is known (`--no-cache`).

@@ -409,6 +409,8 @@ fn privileged_owners() {
         ("--chown=:appg", "0:1001"),
         ("--chown=12:34", "12:34"),
         ("--chown=late", "1234:1234"),
+        ("--chown=app:nosuch", "1000:1001"),
+        ("--chown=5:nosuch:x", "5:5"),
         ("--chown=$WHO", "1000:1001"),
     ] {
         let context = sample("").file(
@@ -422,12 +424,36 @@ fn privileged_owners() {
         assert_eq!(root.line("new/dir/a"), format!("f 644 {owner} \"A\""), "{flag}");
         assert_eq!(root.line("new"), format!("d 755 {owner}"), "{flag}: parents that are made too");
     }
-    for bad in ["nobody-here", "app:nosuch"] {
-        let context =
-            sample("").file("Dockerfile", format!("FROM busybox\nCOPY --chown={bad} a /\n"));
-        let output = drydock.build(&context).fails();
-        let name = bad.rsplit(':').next().unwrap();
-        assert!(output.stderr.contains(name), "{output}");
+    let context = sample("").file("Dockerfile", "FROM busybox\nCOPY --chown=nobody-here a /\n");
+    let output = drydock.build(&context).fails();
+    assert!(output.stderr.contains("no such user in the image's /etc/passwd"), "{output}");
+    // The word that it is about is marked.
+    assert!(output.stderr.contains("Dockerfile:2:14"), "{output}");
+    assert!(output.stderr.contains("\n     |                  ^^^^^^^^^^^\n"), "{output}");
+}
+
+#[test]
+fn privileged_several_sources_onto_one_file() {
+    require_root!();
+    let drydock = Drydock::new();
+    let build = |lines: &str| {
+        let text = format!("FROM busybox\nRUN mkdir /there\nWORKDIR /w\n{lines}\n");
+        let context = Context::new(&text).file("a", "A").file("b", "B").file("d/x", "X");
+        drydock.build(&context.file("e/y", "Y"))
+    };
+    for (lines, path, line) in [
+        ("COPY a b /there", "there/b", "f 644 0:0 \"B\""),
+        ("COPY a b /w", "w/a", "f 644 0:0 \"A\""),
+        ("COPY d e /new", "new/y", "f 644 0:0 \"Y\""),
+        ("COPY d a /new", "new/a", "f 644 0:0 \"A\""),
+        ("COPY --parents d/x a /new", "new/d/x", "f 644 0:0 \"X\""),
+        ("COPY a <<EOF /there\nI\nEOF", "there/EOF", "f 644 0:0 \"I\\n\""),
+    ] {
+        assert_eq!(build(lines).image().root.line(path), line, "{lines}");
+    }
+    for lines in ["COPY a b /new", "COPY a <<EOF /new\nI\nEOF", "COPY <<E <<F /new\n1\nE\n2\nF"] {
+        let output = build(lines).fails();
+        assert!(output.stderr.contains("several sources match, and /new is no"), "{output}");
     }
 }
 

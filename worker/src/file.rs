@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use executor::user::UserError;
-use graph::{CopyAction, CopySource, FileAction, FileOp, MkdirAction, Unpack};
+use graph::{CopyAction, CopySource, FileAction, FileOp, MkdirAction, Owner, Unpack};
 use snapshotter::Hints;
-use solver::StepContext;
+use solver::{StepContext, Stream};
 use sys::root::Root;
 
 use crate::copy::{
-    Accounts, Chmod, Contents, Ids, Request, ResultTree, Selected, SourceTree, Target, select,
+    Accounts, Chmod, Contents, Ids, Landing, Request, ResultTree, Selected, SourceTree, Target,
+    select,
 };
 use crate::engine::Engine;
 use crate::error::WorkerError;
@@ -55,9 +56,10 @@ impl Engine {
                 let fd = m.open().map_err(|e| WorkerError::Mount(Box::new(e)))?;
                 let target = Root::new(fd);
                 let mut selections = selections.iter();
+                let landing = Landing::default();
                 op.actions.iter().try_for_each(|action| match action {
                     FileAction::Copy(copy) => {
-                        copy_into(copy, &mut selections, &target, &contents, context)
+                        copy_into(copy, &mut selections, &target, (&contents, &landing), context)
                     }
                     FileAction::Mkdir(mkdir) => make_directory(mkdir, &target),
                 })
@@ -118,30 +120,46 @@ fn copy_into(
     copy: &CopyAction,
     selections: &mut std::slice::Iter<'_, Selection>,
     root: &Root,
-    contents: &Contents,
+    (contents, landing): (&Contents, &Landing),
     context: &StepContext<'_>,
 ) -> Result<(), WorkerError> {
     let mode =
         copy.mode.as_ref().map(Chmod::new).transpose().map_err(crate::copy::CopyError::from)?;
-    let owner = match &copy.owner {
-        Some(owner) if copy.replace => Some(Accounts::resolve_alone(owner)?),
-        Some(owner) => Some(Accounts::read(root)?.resolve(owner)?),
-        None => None,
-    };
+    let owner = copy.owner.as_ref().map(|owner| owner_ids(owner, copy.replace, root, context));
+    let owner = owner.transpose()?;
     let cancelled = || context.cancel.is_cancelled();
     let (mode, replace) = (mode.as_ref(), copy.replace);
-    let target = Target { root, owner, mode, replace, contents, cancelled: &cancelled };
+    let cancelled = &cancelled;
+    let target = Target { root, owner, mode, replace, contents, landing, cancelled };
     if let CopySource::Inline(files) = &copy.source {
-        for file in files {
-            target.inline(&file.name, &file.data, &copy.dest)?;
+        for (number, file) in files.iter().enumerate() {
+            target.inline(number, &file.name, &file.data, &copy.dest)?;
         }
+        landing.pass(files.len());
         return Ok(());
     }
     let selection = selections
         .next()
         .ok_or_else(|| WorkerError::Internal("a copy without a selection".to_owned()))?;
     let unpack = copy.unpack == Unpack::Auto;
-    Ok(target.copy_all(&*selection.tree, &selection.selected, &copy.dest, unpack)?)
+    target.copy_all(&*selection.tree, &selection.selected, &copy.dest, unpack)?;
+    landing.pass(selection.selected.last().map_or(0, |last| last.argument + 1));
+    Ok(())
+}
+
+/// The ids of `--chown`. `alone` are files that are copied apart from the image.
+fn owner_ids(
+    owner: &Owner,
+    alone: bool,
+    root: &Root,
+    context: &StepContext<'_>,
+) -> Result<Ids, WorkerError> {
+    let accounts = if alone { Accounts::default() } else { Accounts::read(root)? };
+    if let Some(group) = accounts.unknown_group(owner) {
+        let line = format!("no group {group:?} in the image: --chown goes by the user alone\n");
+        context.log(Stream::Stderr, line.as_bytes());
+    }
+    Ok(if alone { Accounts::resolve_alone(owner)? } else { accounts.resolve(owner)? })
 }
 
 /// WORKDIR: the missing directories belong to USER.

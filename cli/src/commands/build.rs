@@ -20,13 +20,13 @@ use super::export::{self, Targets, Variants};
 use super::failure::Failure;
 use super::images::Images;
 use super::load_context::Loader;
-use super::lowering::{self, place_of};
+use super::lowering::{self, mark_of, place_of};
 use super::session;
 use super::task::Task;
 use crate::agents::Agents;
 use crate::args::{BuildArgs, Call, OutputSpec, ProgressMode};
 use crate::console::{self, Terminals};
-use crate::errors::{chain, diagnostic, recap};
+use crate::errors::{Place, chain, diagnostic, recap};
 use crate::outputs::OutputFile;
 use crate::outputs::destination;
 use crate::outputs::metadata::ImageResult;
@@ -271,8 +271,15 @@ impl Build {
     fn solve_failure(&self, lowered: &Lowered, error: SolveError) -> Failure {
         match error {
             SolveError::Failed { vertex, name, source } => {
-                let place = lowered.definition.vertex(vertex).meta.span.and_then(|(file, span)| {
-                    Some(place_of(lowered.definition.source_map.files.get(file)?, span))
+                let message = chain::message(source.as_ref());
+                let meta = &lowered.definition.vertex(vertex).meta;
+                let place = meta.span.and_then(|(file, span)| {
+                    let file = lowered.definition.source_map.files.get(file)?;
+                    let named = meta.words.iter().filter(|(text, _)| message.contains(text));
+                    let word = named.max_by_key(|(text, _)| text.len());
+                    let place = place_of(file, span);
+                    let mark = word.and_then(|(_, span)| mark_of(file, *span)).or(place.mark);
+                    Some(Place { mark, ..place })
                 });
                 let failed: Vec<_> = self
                     .progress
@@ -281,7 +288,6 @@ impl Build {
                     .into_iter()
                     .filter(|step| step.name == name)
                     .collect();
-                let message = chain::message(source.as_ref());
                 let text = recap::failure(&failed, place.as_ref(), self.mode);
                 Failure::told(text, message, Some(source))
             }

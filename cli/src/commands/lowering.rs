@@ -5,6 +5,7 @@ use graph::{SourceFile, Span};
 
 use super::failure::Failure;
 use crate::args::ProgressMode;
+use crate::errors::excerpt::Mark;
 use crate::errors::{Place, chain, diagnostic, recap};
 
 /// The failure that `error` is, with the source that it is about.
@@ -36,9 +37,24 @@ pub(crate) fn failure(
     }
 }
 
-/// The lines that a span covers.
+/// The lines that a span covers; it is marked itself where it is a part of one.
 pub(crate) fn place_of(file: &SourceFile, span: Span) -> Place {
     let first = file.line_of(span.start);
     let last = file.line_of(span.end.saturating_sub(1).max(span.start));
-    Place { file: file.name.clone(), text: file.text.to_string(), lines: first..=last }
+    let mark = mark_of(file, span);
+    Place { file: file.name.clone(), text: file.text.to_string(), lines: first..=last, mark }
+}
+
+/// The part of a line that a span is; none for whole lines, and for several.
+pub(crate) fn mark_of(file: &SourceFile, span: Span) -> Option<Mark> {
+    let (start, end) = (span.start as usize, span.end as usize);
+    let marked = file.text.get(start..end)?;
+    let line_start = file.text[..start].rfind('\n').map_or(0, |at| at + 1);
+    let line = file.text[line_start..].lines().next()?;
+    let part = !marked.is_empty() && !marked.contains('\n') && marked != line.trim();
+    part.then(|| Mark {
+        line: file.line_of(span.start),
+        start: file.text[line_start..start].chars().count(),
+        length: marked.chars().count(),
+    })
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use solver::Warning;
 
-use super::excerpt::excerpt;
+use super::excerpt::{Mark, excerpt};
 use crate::args::ProgressMode;
 use crate::progress::{FailedStep, text};
 
@@ -21,6 +21,8 @@ pub struct Place {
     pub text: String,
     /// The instruction's lines, from 1.
     pub lines: RangeInclusive<usize>,
+    /// What of it the failure is about, where that is known.
+    pub mark: Option<Mark>,
 }
 
 /// The end of a failed step's output, between rules.
@@ -48,7 +50,7 @@ pub fn failure(failed: &[FailedStep], place: Option<&Place>, mode: ProgressMode)
         out.push_str(&output(step, mode));
     }
     if let Some(place) = place {
-        out.push_str(&excerpt(&place.file, &place.text, place.lines.clone()));
+        out.push_str(&excerpt(&place.file, &place.text, place.lines.clone(), place.mark));
     }
     out
 }
@@ -91,6 +93,7 @@ mod tests {
             file: "Dockerfile".to_owned(),
             text: "FROM x\n\nRUN false\n".to_owned(),
             lines: 3..=3,
+            mark: None,
         };
         assert_eq!(
             failure(&[step(1)], Some(&place), ProgressMode::Tty),

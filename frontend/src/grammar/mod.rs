@@ -334,8 +334,13 @@ impl Grammar {
         }
         let mut inner = (**sub).clone();
         inner.heredocs.clone_from(&raw.heredocs);
+        // What is wrong with it is for those who build on the image (BuildKit keeps the text).
+        let told = self.diagnostics.len();
         let trigger = self.instruction(inner);
-        (trigger.kind != Kind::Invalid).then(|| Onbuild { expression, trigger: Box::new(trigger) })
+        let mut later = self.diagnostics.split_off(told);
+        later.retain(|d| !d.is_error());
+        self.diagnostics.append(&mut later);
+        Some(Onbuild { expression, trigger: Box::new(trigger) })
     }
 }
 

@@ -3,7 +3,7 @@
 use graph::pattern::{Glob, IgnoreList, is_wildcard};
 use graph::{
     CopyAction, CopySource, FileAction, FileOp, GitSource, InlineFile, MergeOp, ModeChange, Op,
-    Owner, SourceOp, Unpack, Vertex, VertexIndex, VertexMeta,
+    Owner, SourceOp, Span, Unpack, Vertex, VertexIndex, VertexMeta,
 };
 
 use super::add::{self, Source};
@@ -68,7 +68,7 @@ impl StageLowering<'_, '_> {
         }
         self.warn_ignored(instruction, transfer, &sources, add);
         let written = self.path(instruction, &transfer.dest)?;
-        check_destination(transfer, &sources, &written, add)?;
+        check_flags(transfer, add)?;
         let (chown, owner) = self.owner(instruction, transfer)?;
         let (chmod, mode) = self.mode(instruction, transfer)?;
         let exclude = self.expand_all(instruction, &transfer.exclude)?;
@@ -90,9 +90,10 @@ impl StageLowering<'_, '_> {
         };
         let flags = [
             common.parents.then(|| "--parents".to_owned()),
-            chown.map(|c| format!("--chown={c}")),
+            chown.as_ref().map(|c| format!("--chown={c}")),
             chmod.map(|c| format!("--chmod={c}")),
         ];
+        let marks = marks(transfer, &texts, chown.as_deref());
         let docs = inline.iter().map(|file| format!("<<{}", file.name));
         let words = flags.into_iter().flatten().chain(texts);
         let words: Vec<String> = words.chain(docs).chain([written]).collect();
@@ -101,7 +102,7 @@ impl StageLowering<'_, '_> {
 
         let shown = names::shown(instruction, &self.lexer, &self.state.env);
         let name = self.names.next(&shown, self.trigger != 0);
-        let meta = self.meta(name, instruction.line_span);
+        let meta = VertexMeta { words: marks, ..self.meta(name, instruction.line_span) };
         let root = self.state.root.filter(|_| !link);
         let mut inputs: Vec<VertexIndex> = root.into_iter().collect();
         let mut actions = self.transfers(transfer, sources, add, &common, &mut inputs);
@@ -243,8 +244,8 @@ impl StageLowering<'_, '_> {
             Some((user, group)) => (user, Some(group)),
             None => (text.as_str(), None),
         };
-        if group.is_some_and(|g| g.contains(':')) || (user.is_empty() && group == Some("")) {
-            return fail(word.span, format!("invalid owner {text:?} (expected user[:group])"));
+        if user.is_empty() && group.is_none_or(str::is_empty) {
+            return Ok((Some(text), None));
         }
         let group = group.map(|g| known_id(g).to_owned());
         let owner = Owner { user: known_id(user).to_owned(), group };
@@ -308,34 +309,42 @@ fn destination(workdir: &str, written: &str) -> String {
     if names_directory(written) && path != "/" { path + "/" } else { path }
 }
 
-/// Several sources need a directory (Docker's reference, COPY; BuildKit lets the last file win).
-/// Paths of one tree are counted, and the destination is looked at, when they are copied: what a
-/// wildcard matches and whether a directory is there already come out only then.
-fn check_destination(
-    transfer: &Transfer,
-    sources: &[Source],
-    written: &str,
-    add: bool,
-) -> Step<()> {
-    let plain = transfer.sources.iter().filter(|s| !is_wildcard(&s.value)).count();
-    if plain + transfer.inline.len() < 2 || names_directory(written) {
-        return Ok(());
-    }
-    let one_tree =
-        transfer.inline.is_empty() && sources.iter().all(|s| matches!(s, Source::Path(_)));
-    let flag = transfer.sources.iter().find(|source| source.value.starts_with("--"));
-    if one_tree && flag.is_none() {
+/// What a failure of a transfer may name.
+fn marks(transfer: &Transfer, sources: &[String], chown: Option<&str>) -> Vec<(String, Span)> {
+    let sources = sources.iter().cloned().zip(transfer.sources.iter().map(|word| word.span));
+    let owner = transfer.chown.as_ref().zip(chown).map(|(word, text)| {
+        let user = text.split(':').next().unwrap_or_default();
+        (user.to_owned(), word.span)
+    });
+    sources.chain(owner).filter(|(text, _)| !text.is_empty()).collect()
+}
+
+/// A flag after the sources is taken for one of them, which nobody means. (That several sources
+/// need a directory is seen when they are copied: it may be there.)
+fn check_flags(transfer: &Transfer, add: bool) -> Step<()> {
+    const FLAGS: [&str; 9] = [
+        "from",
+        "chown",
+        "chmod",
+        "link",
+        "parents",
+        "exclude",
+        "checksum",
+        "keep-git-dir",
+        "unpack",
+    ];
+    let is_flag = |word: &&Word| {
+        let name = word.value.strip_prefix("--").and_then(|rest| rest.split('=').next());
+        name.is_some_and(|name| FLAGS.contains(&name))
+    };
+    let Some(flag) = transfer.sources.iter().find(is_flag) else { return Ok(()) };
+    if names_directory(&transfer.dest.value) {
         return Ok(());
     }
     let keyword = if add { "ADD" } else { "COPY" };
-    let message = format!(
-        "when using {keyword} with more than one source, the destination must be a directory and end with a /"
-    );
-    let error = Diagnostic::error(transfer.dest.span, message);
-    Err(Box::new(match flag {
-        Some(flag) => error.help(format!("flags come first: {keyword} {} …", flag.value)),
-        None => error.help(format!("write {written}/")),
-    }))
+    let message = format!("{} stands where a source is expected", flag.value);
+    let error = Diagnostic::error(flag.span, message);
+    Err(Box::new(error.help(format!("flags come first: {keyword} {} …", flag.value))))
 }
 
 /// The sources of a COPY: it takes no URLs.

@@ -318,6 +318,7 @@ impl StageLowering<'_, '_> {
         VertexMeta {
             name,
             span: Some((self.file, span)),
+            words: Vec::new(),
             stage: planned.name.clone().unwrap_or_else(|| self.at.to_string()),
             ignore_cache: false,
         }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -57,6 +57,9 @@ fn read_up_to(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(got)
 }
 
+/// Bytes that are copied at a time.
+const BUFFER: usize = 64 << 10;
+
 /// A file that hashes what is read of it.
 #[derive(Clone)]
 struct Hashing {
@@ -107,6 +110,7 @@ pub(super) fn extract(
         let path = TreePath::clean(&entry.raw_path)?;
         extraction.entry(&entry, &path, &mut reader).map_err(|error| match error {
             CopyError::Root(error) => broken(error.into()),
+            error @ CopyError::ArchiveContent { .. } => broken(error.into()),
             other => other,
         })?;
     }
@@ -116,6 +120,23 @@ pub(super) fn extract(
     io::copy(&mut hashing, &mut io::sink()).map_err(|e| broken(e.into()))?;
     let hasher = hashing.hasher.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(ContentHash(*hasher.finalize().as_bytes()))
+}
+
+/// Copies a file out of an archive; a damaged archive is not the file's fault.
+fn copy_content(from: &mut impl Read, to: &mut File, at: &Path) -> Result<(), CopyError> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let got = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(source) => {
+                let path = at.display().to_string();
+                return Err(CopyError::ArchiveContent { path, source });
+            }
+        };
+        to.write_all(&buffer[..got]).map_err(|e| write_error(at, e))?;
+    }
 }
 
 struct Extraction<'a> {
@@ -159,7 +180,7 @@ impl Extraction<'_> {
             TarKind::File { .. } => {
                 self.make_room(at)?;
                 let mut file = self.root.create_file(at, 0o600)?;
-                io::copy(&mut reader.content(), &mut file).map_err(|e| write_error(at, e))?;
+                copy_content(&mut reader.content(), &mut file, at)?;
                 drop(file);
                 self.finish_entry(entry, at, true)?;
             }

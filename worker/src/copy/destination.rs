@@ -1,5 +1,6 @@
 //! Where a copy lands.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
@@ -12,6 +13,29 @@ use super::target::write_error;
 
 /// The most links that a destination may lead through, as in the kernel (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
+
+/// Which source of an instruction became what its destination names, if one did. Shared by all
+/// copies of one instruction.
+#[derive(Debug, Default)]
+pub struct Landing {
+    /// How many sources the copies that are done had.
+    before: Cell<usize>,
+    /// The number of the source.
+    by: Cell<Option<usize>>,
+}
+
+impl Landing {
+    /// A copy with `count` sources is done.
+    pub fn pass(&self, count: usize) {
+        self.before.set(self.before.get() + count);
+    }
+
+    /// Source `source` of the present copy becomes what the destination names; whether none did.
+    fn take(&self, source: usize) -> bool {
+        let number = self.before.get() + source;
+        self.by.replace(Some(number)).is_none_or(|earlier| earlier == number)
+    }
+}
 
 /// A destination as the instruction names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,19 +62,27 @@ impl Destination {
         Ok((path, directory))
     }
 
-    /// Refuses several sources for what is no directory (Docker's reference, COPY).
-    pub(crate) fn check_several(&self, root: &Root) -> Result<(), CopyError> {
-        if self.directory || self.find(root)?.1 {
-            return Ok(());
-        }
-        Err(CopyError::SeveralSources { path: self.path.to_string() })
-    }
-
     /// The path that a single file called `name` gets: no link is on the way, and one at its end
-    /// only in a directory, where it is replaced.
-    pub(crate) fn of_file(&self, root: &Root, name: &TreePath) -> Result<PathBuf, CopyError> {
+    /// only in a directory, where it is replaced. `source` is its number in this
+    /// copy: only one of an instruction's may become what the destination itself names.
+    ///
+    /// # Errors
+    /// If an earlier source did (Docker's reference, COPY; BuildKit lets the last one win).
+    pub(crate) fn of_file(
+        &self,
+        root: &Root,
+        name: &TreePath,
+        landing: &Landing,
+        source: usize,
+    ) -> Result<PathBuf, CopyError> {
         let (path, directory) = self.find(root)?;
-        Ok(if self.directory || directory { path.join(name.as_path()) } else { path })
+        if self.directory || directory {
+            return Ok(path.join(name.as_path()));
+        }
+        if !landing.take(source) {
+            return Err(CopyError::SeveralSources { path: self.path.to_string() });
+        }
+        Ok(path)
     }
 
     /// The path of the directory that contents go to, without links.

@@ -48,12 +48,10 @@ pub enum CopyError {
     },
     /// `--chown` names somebody whom the image does not know.
     #[error(
-        "unable to convert {what} {name:?} of --chown to an id: no such {what} in the image's {file}{}",
+        "unable to convert user {name:?} of --chown to an id: no such user in the image's {file}{}",
         did_you_mean(.near.as_deref())
     )]
-    UnknownName {
-        /// `user` or `group`.
-        what: &'static str,
+    UnknownUser {
         /// The name.
         name: String,
         /// Where it was looked for.
@@ -63,13 +61,11 @@ pub enum CopyError {
     },
     /// `--chown` of a linked copy names somebody: the copy is made without the image.
     #[error(
-        "unable to convert {what} {name:?} of --chown to an id: with --link the files are copied \
+        "unable to convert user {name:?} of --chown to an id: with --link the files are copied \
          apart from the image, and its {file} is not looked at; write numbers, such as \
          --chown=1000:1000, or leave out --link"
     )]
-    LinkedName {
-        /// `user` or `group`.
-        what: &'static str,
+    LinkedUser {
         /// The name.
         name: String,
         /// Where it would be looked for.
@@ -91,6 +87,15 @@ pub enum CopyError {
     #[error("cannot write {path}: {source}")]
     Write {
         /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file in an archive that cannot be read.
+    #[error("cannot read {path:?} in it: {source}")]
+    ArchiveContent {
+        /// The file.
         path: String,
         /// Why.
         #[source]

@@ -19,6 +19,7 @@ mod target_tests;
 mod tree;
 
 pub(crate) use archive::detect as detect_archive;
+pub use destination::Landing;
 pub use error::CopyError;
 pub use mode::{Chmod, ModeError};
 pub use owner::{Accounts, Ids};

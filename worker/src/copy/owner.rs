@@ -11,7 +11,6 @@ use sys::root::Root;
 use super::error::CopyError;
 
 const PASSWD: &str = "/etc/passwd";
-const GROUP: &str = "/etc/group";
 
 /// A user and a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,9 +44,7 @@ impl Accounts {
     /// If it is a name.
     pub fn resolve_alone(owner: &Owner) -> Result<Ids, CopyError> {
         Self::default().resolve(owner).map_err(|error| match error {
-            CopyError::UnknownName { what, name, file, .. } => {
-                CopyError::LinkedName { what, name, file }
-            }
+            CopyError::UnknownUser { name, file, .. } => CopyError::LinkedUser { name, file },
             other => other,
         })
     }
@@ -65,7 +62,7 @@ impl Accounts {
                 (Err(_), Some(user)) => (user.uid, user.gid),
                 (Err(_), None) => {
                     let names = self.users.iter().map(|u| u.name.as_str());
-                    return Err(unknown("user", text, PASSWD, names));
+                    return Err(unknown(text, names));
                 }
             },
         };
@@ -75,26 +72,28 @@ impl Accounts {
             Some("") => 0,
             Some(text) => match text.parse::<u32>() {
                 Ok(id) => id,
-                Err(_) => {
-                    self.groups.iter().find(|g| g.name == text).map(|g| g.gid).ok_or_else(|| {
-                        let names = self.groups.iter().map(|g| g.name.as_str());
-                        unknown("group", text, GROUP, names)
-                    })?
-                }
+                Err(_) => self.group(text).unwrap_or(own_gid),
             },
         };
         Ok(Ids { uid, gid })
     }
+
+    /// The group of `owner` if it is a name that nobody has: then the user's own counts, as if
+    /// none were named (BuildKit: `file/user_linux.go`).
+    pub fn unknown_group<'o>(&self, owner: &'o Owner) -> Option<&'o str> {
+        let group = owner.group.as_deref().filter(|group| !group.is_empty())?;
+        let known = group.parse::<u32>().is_ok() || self.group(group).is_some();
+        (!known).then_some(group)
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        self.groups.iter().find(|group| group.name == name).map(|group| group.gid)
+    }
 }
 
-fn unknown<'a>(
-    what: &'static str,
-    name: &str,
-    file: &'static str,
-    known: impl Iterator<Item = &'a str>,
-) -> CopyError {
+fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> CopyError {
     let near = graph::nearest(name, known).map(str::to_owned);
-    CopyError::UnknownName { what, name: name.to_owned(), file, near }
+    CopyError::UnknownUser { name: name.to_owned(), file: PASSWD, near }
 }
 
 #[cfg(test)]
@@ -124,10 +123,19 @@ mod tests {
             Accounts::resolve_alone(&owner).map(|i| (i.uid, i.gid)).map_err(|e| e.to_string())
         };
         assert_eq!(alone("1", Some("2")), Ok((1, 2)));
-        for error in [alone("app", None).unwrap_err(), alone("1", Some("appg")).unwrap_err()] {
-            assert!(error.contains("--link") && error.contains("numbers"), "{error}");
-        }
+        let error = alone("app", None).unwrap_err();
+        assert!(error.contains("--link") && error.contains("numbers"), "{error}");
         assert!(ids("ap", None).unwrap_err().ends_with("(did you mean \"app\"?)"));
-        assert!(ids("app", Some("nosuch")).unwrap_err().contains("no such group"));
+        // A group that nobody has is as if none were named.
+        assert_eq!(ids("app", Some("nosuch")), Ok((1000, 1001)));
+        assert_eq!(ids("5", Some("nosuch")), Ok((5, 5)));
+        let group = |group: &str| {
+            let owner = Owner { user: "app".into(), group: Some(group.into()) };
+            accounts.unknown_group(&owner).map(str::to_owned)
+        };
+        assert_eq!(
+            (group("nosuch").as_deref(), group("appg"), group("7")),
+            (Some("nosuch"), None, None)
+        );
     }
 }

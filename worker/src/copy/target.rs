@@ -12,7 +12,7 @@ use oci::layer::{Compression, ContentHash, Entry, Metadata, Node, TreePath, WHIT
 use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid};
 use sys::root::{Root, Special};
 
-use super::destination::Destination;
+use super::destination::{Destination, Landing};
 use super::error::CopyError;
 use super::owner::Ids;
 use super::select::{Kind, Selected};
@@ -37,6 +37,8 @@ pub struct Target<'a> {
     pub replace: bool,
     /// Where the contents of written files are noted.
     pub contents: &'a Contents,
+    /// What became of the destination, for all copies of the instruction.
+    pub landing: &'a Landing,
     /// Called now and then; true stops the copy.
     pub cancelled: &'a dyn Fn() -> bool,
 }
@@ -90,11 +92,6 @@ impl Target<'_> {
         dest: &str,
         unpack: bool,
     ) -> Result<(), CopyError> {
-        let first = selection.first().map(|s| s.argument);
-        // The matches of one wildcard may follow each other onto one name (as in BuildKit).
-        if selection.iter().any(|s| Some(s.argument) != first) {
-            Destination::new(dest)?.check_several(self.root)?;
-        }
         selection.iter().try_for_each(|s| self.copy(source, s, dest, unpack))
     }
 
@@ -121,7 +118,9 @@ impl Target<'_> {
                         return self.extract(file, compression, selected, entry, &dest);
                     }
                 }
-                let path = dest.of_file(self.root, &selected.name)?;
+                // The matches of one wildcard may follow each other onto one name (as in BuildKit).
+                let number = selected.argument;
+                let path = dest.of_file(self.root, &selected.name, self.landing, number)?;
                 if let Some(parent) = path.parent() {
                     self.make_directories(parent)?;
                 }
@@ -161,10 +160,16 @@ impl Target<'_> {
     ///
     /// # Errors
     /// As [`Self::copy`].
-    pub fn inline(&self, name: &str, data: &str, dest: &str) -> Result<(), CopyError> {
+    pub fn inline(
+        &self,
+        number: usize,
+        name: &str,
+        data: &str,
+        dest: &str,
+    ) -> Result<(), CopyError> {
         let dest = Destination::new(dest)?;
         let name = TreePath::clean(name.as_bytes())?;
-        let path = dest.of_file(self.root, &name)?;
+        let path = dest.of_file(self.root, &name, self.landing, number)?;
         check_name(&path)?;
         if let Some(parent) = path.parent() {
             self.make_directories(parent)?;

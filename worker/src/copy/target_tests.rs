@@ -71,6 +71,7 @@ impl Place {
             mode: how.mode,
             replace: how.replace,
             contents: &contents,
+            landing: &super::Landing::default(),
             cancelled: &|| false,
         };
         target.copy_all(tree, &selection, dest, how.unpack).map_err(|e| e.to_string())?;

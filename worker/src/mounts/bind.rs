@@ -17,7 +17,7 @@ use sys::mount::Mount;
 use sys::root::Root;
 
 use super::StepMounts;
-use crate::copy::{Contents, Selected, SourceTree, Target, digest, select_path};
+use crate::copy::{Contents, Landing, Selected, SourceTree, Target, digest, select_path};
 use crate::engine::Engine;
 use crate::error::WorkerError;
 use crate::key::empty_content;
@@ -103,7 +103,8 @@ impl Engine {
                 let root = Root::new(m.open().map_err(|e| WorkerError::Mount(Box::new(e)))?);
                 let (owner, mode, replace) = (None, None, false);
                 let (root, contents, cancelled) = (&root, &contents, &cancelled);
-                let target = Target { root, owner, mode, replace, contents, cancelled };
+                let landing = &Landing::default();
+                let target = Target { root, owner, mode, replace, contents, landing, cancelled };
                 Ok(target.copy(tree, selected, &format!("/{PLACE}"), false)?)
             });
         if let Err(error) = written {

@@ -10,7 +10,7 @@ use solver::{StepContext, Stream};
 use sys::root::Root;
 
 use super::Setting;
-use crate::copy::{Contents, Kind, SourceTree, Target, select_path};
+use crate::copy::{Contents, Kind, Landing, SourceTree, Target, select_path};
 use crate::engine::Engine;
 use crate::error::WorkerError;
 use crate::key::empty_content;
@@ -160,8 +160,8 @@ impl Engine {
         let contents = Contents::default();
         let cancelled = || context.cancel.is_cancelled();
         let (owner, mode, replace) = (None, None, false);
-        let (contents, cancelled) = (&contents, &cancelled);
-        let target = Target { root, owner, mode, replace, contents, cancelled };
+        let (contents, landing, cancelled) = (&contents, &Landing::default(), &cancelled);
+        let target = Target { root, owner, mode, replace, contents, landing, cancelled };
         target.copy(&*tree, &selected, "/", false)?;
         let entry = tree.entry(&selected.source)?;
         let meta = entry.map(|entry| entry.meta).filter(|_| tree.has_owners());

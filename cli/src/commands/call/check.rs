@@ -107,7 +107,7 @@ pub(super) fn text(parsed: &Parsed, warnings: &[Diagnostic], failed: bool) -> St
         let url = url.map_or_else(String::new, |url| format!(" - {url}"));
         let message = text::clean(&warning.message, false);
         let _ = write!(out, "\nWARNING: {name}{url}\n{message}\n");
-        out.push_str(&excerpt::of_lines(&file.name, &lines, places.lines(warning.span)));
+        out.push_str(&excerpt::of_lines(&file.name, &lines, places.lines(warning.span), None));
         if let Some(help) = &warning.help {
             let _ = writeln!(out, "help: {}", text::clean(help, false));
         }
