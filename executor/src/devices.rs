@@ -83,6 +83,12 @@ pub(crate) fn host_nodes() -> impl Iterator<Item = Mount> {
     })
 }
 
+/// Whether [`create`] makes something at this path.
+pub(crate) fn is_standard(path: &Path) -> bool {
+    let mut names = NODES.iter().map(|it| it.0).chain(LINKS.iter().map(|it| it.0)).chain(DIRS);
+    names.any(|name| path == Path::new("/dev").join(name))
+}
+
 /// The null device, of a /dev that [`create`] made or of the host, for standard input.
 pub(crate) fn open_null(nodes: Nodes, dev: &OwnedFd) -> Result<OwnedFd, ExecError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -105,12 +111,14 @@ fn node(dev: impl AsFd, name: &str, major: u32, minor: u32) -> Result<(), Errno>
     rustix::fs::chmodat(&dev, name, mode, rustix::fs::AtFlags::empty())
 }
 
-fn directory(dev: impl AsFd, name: &str) -> Result<(), Errno> {
+/// Makes a directory with the usual mode.
+pub(crate) fn directory(dev: impl AsFd, name: impl rustix::path::Arg + Copy) -> Result<(), Errno> {
     let mode = Mode::from_raw_mode(0o755);
     rustix::fs::mkdirat(&dev, name, mode)?;
     rustix::fs::chmodat(&dev, name, mode, rustix::fs::AtFlags::empty())
 }
 
-fn failed(name: &str, errno: Errno) -> ExecError {
+/// The error of something in /dev.
+pub(crate) fn failed(name: impl AsRef<Path>, errno: Errno) -> ExecError {
     ExecError::Create { path: Path::new("/dev").join(name), errno }
 }

@@ -14,6 +14,7 @@ mod command;
 mod devices;
 mod error;
 mod explain;
+mod host_devices;
 mod hosts;
 mod masks;
 mod outcome;

@@ -11,8 +11,9 @@ use sys::program::{FdIndex, Step};
 
 use crate::devices::{self, Nodes};
 use crate::error::ExecError;
+use crate::host_devices;
 use crate::private::{EMPTY, Part, PrivateFiles};
-use crate::spec::{Network, ProcessSpec, Volume};
+use crate::spec::{Network, ProcessSpec, Security, Volume};
 use crate::stubs::{self, Stubs};
 use crate::tree::{self, Tree, TreeError};
 
@@ -103,15 +104,7 @@ impl Planner<'_> {
             self.lasting(name)?;
         }
         self.kernel(host, spec)?;
-        let nodes = if host.user_namespace { Nodes::Host } else { Nodes::Own };
-        let dev = devices::create(nodes)?;
-        let stdin = devices::open_null(nodes, &dev)?;
-        self.attach(Path::new("/dev"), dev)?;
-        if nodes == Nodes::Host {
-            for mount in devices::host_nodes() {
-                self.attach(&mount.target, open(&mount)?)?;
-            }
-        }
+        let stdin = self.devices(host, spec.security)?;
         let shm_size = spec.limits.shm_size.unwrap_or(SHM_SIZE);
         for (target, source, flags) in [
             ("/dev/pts", MountSource::Devpts, MountFlags { nodev: false, ..MountFlags::DATA }),
@@ -126,6 +119,33 @@ impl Planner<'_> {
         }
         self.steps.push(new_mount(c"mqueue", c"dev/mqueue", MountFlags::DATA));
         self.tree.add_kernel(Path::new("/dev/mqueue"));
+        if spec.security == Security::Sandbox {
+            self.hide(host);
+        }
+        Ok(stdin)
+    }
+
+    /// /dev; the result is the null device.
+    fn devices(&mut self, host: &Host, security: Security) -> Result<OwnedFd, ExecError> {
+        let nodes = if host.user_namespace { Nodes::Host } else { Nodes::Own };
+        let all = security == Security::Insecure;
+        let dev = devices::create(nodes)?;
+        if all && nodes == Nodes::Own {
+            host_devices::make(&dev)?;
+        }
+        let stdin = devices::open_null(nodes, &dev)?;
+        self.attach(Path::new("/dev"), dev)?;
+        if nodes == Nodes::Host {
+            let further = if all { host_devices::bound() } else { Vec::new() };
+            for mount in devices::host_nodes().chain(further) {
+                self.attach(&mount.target, open(&mount)?)?;
+            }
+        }
+        Ok(stdin)
+    }
+
+    /// Hides and protects parts of /proc and /sys.
+    fn hide(&mut self, host: &Host) {
         // The null device hides files: after /dev, before anything of the caller's.
         self.steps.extend(host.masked.iter().map(|target| Step::Mask {
             target: target.clone(),
@@ -135,22 +155,24 @@ impl Planner<'_> {
         }));
         self.steps
             .extend(host.read_only.iter().map(|target| Step::ReadOnly { target: target.clone() }));
-        Ok(stdin)
     }
 
     fn kernel(&mut self, host: &Host, spec: &ProcessSpec) -> Result<(), ExecError> {
-        let read_only = MountFlags::DATA.read_only();
+        let flags = match spec.security {
+            Security::Sandbox => MountFlags::DATA.read_only(),
+            Security::Insecure => MountFlags::DATA,
+        };
         self.steps.push(new_mount(c"proc", c"proc", MountFlags::DATA));
         if host.user_namespace && spec.network == Network::Host {
-            self.host_sysfs()?;
+            self.host_sysfs(flags)?;
         } else {
-            self.steps.push(new_mount(c"sysfs", c"sys", read_only));
+            self.steps.push(new_mount(c"sysfs", c"sys", flags));
         }
         if host.unified_cgroups {
             self.steps.push(Step::MountNew {
                 fs: c"cgroup2".to_owned(),
                 target: c"sys/fs/cgroup".to_owned(),
-                flags: read_only,
+                flags,
                 optional: true,
             });
         }
@@ -161,12 +183,12 @@ impl Planner<'_> {
 
     /// The host's /sys, without its control groups. A fresh one is only given to whom the network
     /// namespace belongs.
-    fn host_sysfs(&mut self) -> Result<(), ExecError> {
+    fn host_sysfs(&mut self, flags: MountFlags) -> Result<(), ExecError> {
         let sys = open(&Mount {
             target: "/sys".into(),
             // What is mounted below came from the first namespace, and cannot be left out.
             source: MountSource::Bind { source: "/sys".into(), recursive: true },
-            flags: MountFlags::DATA.read_only(),
+            flags,
         })?;
         let mount = FdIndex(self.fds.len());
         self.steps.push(Step::Attach { mount, target: c"sys".to_owned() });

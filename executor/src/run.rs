@@ -19,7 +19,7 @@ use crate::explain::Explain;
 use crate::outcome::{ExitStatus, Outcome, peak_of};
 use crate::output::{Output, Pump, Reader, Stream, stream};
 use crate::plan::{self, Host, Plan};
-use crate::spec::{Limits, Network, ProcessSpec};
+use crate::spec::{Limits, Network, ProcessSpec, Security};
 use crate::user::{self, User};
 use crate::{masks, private, probe, rlimit, seccomp};
 
@@ -156,10 +156,7 @@ impl Executor {
             root: plan::ROOT,
             fds,
             steps: around(spec, steps, waits, group.0.is_some())?,
-            confinement: Confinement {
-                capabilities: masks::CAPABILITIES,
-                filter: Some(self.filter.clone()),
-            },
+            confinement: self.confinement(spec.security)?,
             payload: payload(spec, &user, &command, [stdin, stdout, stderr])?,
         };
         let child = launch(&program)?;
@@ -187,6 +184,22 @@ impl Executor {
             Ending::Killed if cancel.is_cancelled() => Err(ExecError::Cancelled),
             Ending::Killed => Err(ExecError::Killed),
         }
+    }
+
+    fn confinement(&self, security: Security) -> Result<Confinement, ExecError> {
+        Ok(match security {
+            Security::Sandbox => {
+                Confinement { capabilities: masks::CAPABILITIES, filter: Some(self.filter.clone()) }
+            }
+            Security::Insecure => Confinement {
+                // Nobody can give what it does not have.
+                capabilities: sys::capability::effective().map_err(|errno| ExecError::Io {
+                    operation: "read the builder's capabilities",
+                    source: errno.into(),
+                })?,
+                filter: None,
+            },
+        })
     }
 
     fn group(&self, limits: &Limits) -> Result<Option<Group>, ExecError> {

@@ -71,6 +71,11 @@ pub enum Security {
     /// Docker's default capabilities, system calls, masked and read-only paths.
     #[default]
     Sandbox,
+    /// Everything that the builder may do: all of its capabilities and of the host's devices, no
+    /// filter of system calls, nothing of /proc and /sys hidden or read-only (BuildKit:
+    /// `util/entitlements/security`). Namespaces, mounts and the end of the step's processes
+    /// stay the same.
+    Insecure,
 }
 
 /// A file that only exists while the process runs and never enters a layer.

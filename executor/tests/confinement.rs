@@ -2,7 +2,7 @@
 
 mod harness;
 
-use executor::Network;
+use executor::{Network, Security};
 use harness::{Fixture, ready};
 
 #[test]
@@ -145,4 +145,90 @@ fn privileged_no_descriptors_leak_in() {
     let number = std::os::fd::AsRawFd::as_raw_fd(&leaked);
     spec.cwd = format!("/proc/self/fd/{number}");
     assert!(it.try_run(&spec).is_err(), "CVE-2024-21626");
+}
+
+/// The value of a line of /proc/PID/status.
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    let line = status.lines().find(|it| it.starts_with(name)).unwrap();
+    line.split_whitespace().last().unwrap()
+}
+
+#[test]
+fn privileged_insecure_has_what_the_builder_has() {
+    if !ready() {
+        return;
+    }
+    let it = Fixture::new();
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    let inside = |user: &str| {
+        let mut spec = it.shell("cat /proc/self/status");
+        spec.security = Security::Insecure;
+        spec.user = user.into();
+        it.run(&spec).out
+    };
+    let (root, app) = (inside(""), inside("app"));
+    for set in ["CapEff", "CapPrm", "CapBnd"] {
+        assert_eq!(field(&root, set), field(&own, "CapEff"), "{set}");
+    }
+    assert_eq!(field(&root, "CapInh"), "0000000000000000");
+    assert_eq!(field(&app, "CapEff"), "0000000000000000");
+    assert_eq!(field(&app, "CapBnd"), field(&own, "CapEff"));
+    assert_eq!(field(&root, "Seccomp:"), field(&own, "Seccomp:"));
+}
+
+#[test]
+fn privileged_insecure_mounts_and_writes_and_leaves_nothing() {
+    if !ready() {
+        return;
+    }
+    let it = Fixture::new();
+    let insecure = |script: &str| {
+        let mut spec = it.shell(script);
+        spec.security = Security::Insecure;
+        let ran = it.run(&spec);
+        assert!(ran.outcome.status.success(), "{script}: {ran:?}");
+        ran.out
+    };
+    insecure("mkdir /m && mount -t tmpfs none /m && touch /m/x && mount --bind /m /tmp");
+    insecure("hostname other && unshare -m true && test $(hostname) = other");
+    // Its own namespace's, which is gone with it.
+    insecure("f=/proc/sys/kernel/domainname; echo mine > $f && grep mine $f");
+    let options = "awk '$5 == \"/sys\" || $5 == \"/proc/sys\" {print $5, $6}' /proc/self/mountinfo";
+    assert!(insecure(options).starts_with("/sys rw"));
+    assert!(it.sh(options).contains("/sys ro") && it.sh(options).contains("/proc/sys ro"));
+    let masked = "grep -cE ' /(proc|sys/firmware)[^ ]* ' /proc/self/mountinfo";
+    assert_eq!(insecure(masked), "1\n", "/proc itself");
+    // A failed step, too.
+    let mut spec = it.shell("mount -t tmpfs none /m; exit 3");
+    spec.security = Security::Insecure;
+    assert_eq!(it.run(&spec).code(), 3);
+    // Others mount and unmount here too: only what stands below the fixture is ours.
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(it.dir.to_str().unwrap()), "{mounts}");
+    assert_eq!(it.changes(), ["dev", "m", "proc", "sys"], "nothing of what was mounted");
+}
+
+#[test]
+fn privileged_insecure_has_the_hosts_devices() {
+    if !ready() {
+        return;
+    }
+    let it = Fixture::new();
+    let mut spec = it.shell(
+        "cd /dev; find . -type b -o -type c | sort; : > /dev/own; mknod /dev/more c 1 3; rm /dev/zero",
+    );
+    spec.security = Security::Insecure;
+    let seen = it.run(&spec).out;
+    for name in ["kmsg", "fuse", "loop-control", "net/tun", "null"] {
+        if std::path::Path::new("/dev").join(name).exists() {
+            assert!(seen.lines().any(|it| it == format!("./{name}")), "{name}: {seen}");
+        }
+    }
+    assert!(!seen.contains("./console"), "{seen}");
+    let dev = std::path::Path::new("/dev");
+    assert!(!dev.join("own").exists() && !dev.join("more").exists() && dev.join("zero").exists());
+    assert_eq!(
+        it.sh("cd /dev; find . -maxdepth 1 -type b -o -maxdepth 1 -type c | sort | xargs"),
+        "./full ./null ./random ./tty ./urandom ./zero\n"
+    );
 }

@@ -315,6 +315,29 @@ fn killed_build(person: &Person) -> (bool, String) {
 }
 
 #[test]
+fn privileged_insecure_is_all_that_the_namespace_allows() {
+    let Some(person) = Person::new("insecure steps", true) else { return };
+    person.context(
+        "context",
+        "FROM busybox\n\
+         RUN --security=insecure grep CapEff /proc/self/status | awk '{print $2}'; \
+         mkdir /m; mount -t tmpfs none /m && touch /m/x && echo mounted; \
+         for n in null full tty; do test -c /dev/$n && echo x > /dev/null || echo no $n; done; \
+         grep -c ' /proc/' /proc/self/mountinfo; test -e /dev/loop-control || echo host kept\n\
+         RUN --network=none --security=insecure ls /sys/class/net\n",
+    );
+    let told = ok(&person.build("context", &["--allow", "security.insecure"]));
+    let steps = progress::plain(&told);
+    let log = |name: &str| steps.iter().find(|s| s.name.contains(name)).unwrap().log.join("\n");
+    let text = log("grep CapEff");
+    let (capabilities, rest) = text.split_once('\n').unwrap();
+    let capabilities = u64::from_str_radix(capabilities, 16).unwrap();
+    assert!(capabilities & (1 << 21) != 0, "CAP_SYS_ADMIN: {text}");
+    assert_eq!(rest, "mounted\n0\nhost kept");
+    assert!(log("ls /sys/class/net").contains("lo"));
+}
+
+#[test]
 fn privileged_plain_copies_give_the_same_image() {
     let Some(person) = Person::new("plain copies", true) else { return };
     let parts = ["lower", "upper", "work", "merged"].map(|name| make(&person.place(name)));

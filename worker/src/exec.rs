@@ -71,10 +71,7 @@ impl Engine {
 
 /// What `op` wants that steps cannot have yet, as the flag that asks for it.
 pub(crate) fn unsupported(op: &ExecOp) -> Option<&'static str> {
-    match op.security {
-        SecurityMode::Insecure => Some("--security=insecure"),
-        SecurityMode::Sandbox => (!op.devices.is_empty()).then_some("--device"),
-    }
+    (!op.devices.is_empty()).then_some("--device")
 }
 
 fn process_spec(
@@ -102,7 +99,10 @@ fn process_spec(
             NetworkMode::None => Network::None,
             NetworkMode::Default | NetworkMode::Host => Network::Host,
         },
-        security: Security::Sandbox,
+        security: match op.security {
+            SecurityMode::Sandbox => Security::Sandbox,
+            SecurityMode::Insecure => Security::Insecure,
+        },
         hostname: op.hostname.clone(),
         extra_hosts: op.extra_hosts.clone(),
         mounts: std::mem::take(&mut mounts.volumes),
