@@ -414,8 +414,13 @@ fn kill_members(dir: &Path) {
     }
 }
 
-/// A group whose last process has just ended may stay busy for a moment.
+/// Removes a group with those that a step made in it, which it may if it is not confined. One
+/// whose last process has just ended may stay busy for a moment.
 fn remove_dir(dir: &Path) {
+    let below = fs::read_dir(dir).into_iter().flatten().flatten();
+    for group in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_dir(&group.path());
+    }
     for _ in 0..REMOVE_TRIES {
         match fs::remove_dir(dir) {
             Err(error) if error.kind() == ErrorKind::ResourceBusy => {

@@ -152,3 +152,13 @@ fn a_limit_without_a_controller_is_an_error() {
     assert!(text.contains("processors 1 cannot be given"), "{text}");
     assert!(!temp.path().join("drydock/x").exists());
 }
+
+/// In a directory tree, which has none of the files that every group has.
+#[test]
+fn groups_in_a_group_go_first() {
+    let temp = tempfile::tempdir().unwrap();
+    let group = temp.path().join("group");
+    std::fs::create_dir_all(group.join("of/a/step")).unwrap();
+    remove_dir(&group);
+    assert!(!group.exists());
+}
