@@ -3,7 +3,8 @@
 //! A cache mount is known by a name. Below `mounts-v1/<hash of the name>/` are its copies `0`,
 //! `1`, …, each a directory with a lock file `<n>.lock` beside it that whoever uses the copy
 //! holds, and a file `name` for people. More than one copy exists only where somebody would not
-//! share (BuildKit: `sharing=private`).
+//! share (BuildKit: `sharing=private`). Whoever looks for a copy, fills or collects one holds the
+//! lock file `choice`: so a copy that cannot be locked is used by a step, never only looked at.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::durable;
 use crate::error::{At, CacheError};
-use crate::lock::{self, Mode};
+use crate::lock::{self, FileLock, Mode};
 use crate::trash::Trash;
 use crate::{guarded, space};
 
@@ -24,9 +25,10 @@ const LOCK: &str = ".lock";
 const NEW: &str = ".new";
 /// How often somebody who waits looks again.
 const POLL: Duration = Duration::from_millis(10);
-/// How often, and in which distance, a lock is tried before it counts as somebody's.
-const TRIES: usize = 3;
-const PAUSE: Duration = Duration::from_millis(1);
+/// The lock of those who choose.
+const CHOICE: &str = "choice";
+/// How long to wait for others to choose before the wait counts as one: they may be filling.
+const CHOOSING: Duration = Duration::from_millis(200);
 /// Copies of one cache mount: more steps than this do not run beside each other.
 const MAX_COPIES: usize = 4096;
 
@@ -107,22 +109,33 @@ impl CacheMounts {
     pub fn open(&self, wanted: &Wanted<'_>) -> Result<Option<CacheMount>, CacheError> {
         let home = self.home(wanted.name)?;
         loop {
-            for number in 0..MAX_COPIES {
-                let lock = home.join(format!("{number}{LOCK}"));
-                let is_new = !lock.exists();
-                // Only those who do not share make a second copy.
-                if is_new && number > 0 && wanted.sharing == Sharing::Locked {
-                    break;
-                }
-                if let Some(mount) = take(&home, number, &lock, wanted, &self.trash)? {
-                    return Ok(Some(mount));
-                }
+            let choice = choice(&home)?;
+            if choice.is_some()
+                && let Some(mount) = self.choose(&home, wanted)?
+            {
+                return Ok(Some(mount));
             }
+            drop(choice);
             if (wanted.cancelled)() {
                 return Ok(None);
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Takes the first copy that nobody is in the way of.
+    fn choose(&self, home: &Path, wanted: &Wanted<'_>) -> Result<Option<CacheMount>, CacheError> {
+        for number in 0..MAX_COPIES {
+            let lock = home.join(format!("{number}{LOCK}"));
+            // Only those who do not share make a second copy.
+            if number > 0 && wanted.sharing == Sharing::Locked && !lock.exists() {
+                break;
+            }
+            if let Some(mount) = take(home, number, &lock, wanted, &self.trash)? {
+                return Ok(Some(mount));
+            }
+        }
+        Ok(None)
     }
 
     fn home(&self, name: &str) -> Result<PathBuf, CacheError> {
@@ -177,9 +190,17 @@ impl CacheMounts {
         self.dir.join(format!("{id}{LOCK}"))
     }
 
-    /// Whether somebody uses the copy `id`.
+    /// Whether somebody uses the copy `id`, or is about to.
     pub fn in_use(&self, id: &str) -> bool {
-        guarded::in_use(&self.lock_of(id))
+        match self.choice_of(id) {
+            Ok(Some(_choice)) => guarded::in_use(&self.lock_of(id)),
+            _ => true,
+        }
+    }
+
+    fn choice_of(&self, id: &str) -> Result<Option<FileLock>, CacheError> {
+        let copy = self.dir.join(id);
+        choice(copy.parent().unwrap_or(&self.dir))
     }
 
     /// Removes the copy `id` unless somebody uses it; whether it is gone.
@@ -187,8 +208,16 @@ impl CacheMounts {
     /// # Errors
     /// If it cannot be renamed away.
     pub fn remove(&self, id: &str) -> Result<bool, CacheError> {
-        guarded::remove(&self.dir.join(id), &self.lock_of(id), &self.trash)
+        match self.choice_of(id)? {
+            Some(_choice) => guarded::remove(&self.dir.join(id), &self.lock_of(id), &self.trash),
+            None => Ok(false),
+        }
     }
+}
+
+/// The lock of those who choose a copy of the cache mount in `home`; `None` if it took too long.
+fn choice(home: &Path) -> Result<Option<FileLock>, CacheError> {
+    FileLock::acquire_within(&home.join(CHOICE), Mode::Exclusive, CHOOSING)
 }
 
 /// Takes one copy, if nobody is in the way.
@@ -207,7 +236,7 @@ fn take(
     // Nobody else may see it half full, nor lose what it holds under its hands.
     let alone = !shared || wanted.fresh || !path.exists();
     let mode = if alone { Mode::Exclusive } else { Mode::Shared };
-    if !lock_soon(&file, mode).at("lock", lock)? {
+    if !lock::try_lock(&file, mode).at("lock", lock)? {
         return Ok(None);
     }
     if alone {
@@ -217,27 +246,13 @@ fn take(
         if !path.exists() {
             fill(home, number, &path, wanted)?;
         }
-    } else if !path.exists() {
-        // It was collected in between.
-        return Ok(None);
     }
-    if alone && shared && !lock_soon(&file, Mode::Shared).at("lock", lock)? {
+    // Nobody can come in between: who would holds the lock of those who choose.
+    if alone && shared && !lock::try_lock(&file, Mode::Shared).at("lock", lock)? {
         return Ok(None);
     }
     file.set_modified(SystemTime::now()).at("touch", lock)?;
     Ok(Some(CacheMount { path, _lock: file }))
-}
-
-/// Tries for a lock a few times: collection, which asks whether somebody has it, holds it for a
-/// moment, and that must not lead to another copy.
-fn lock_soon(file: &File, mode: Mode) -> Result<bool, rustix::io::Errno> {
-    for _ in 0..TRIES {
-        if lock::try_lock(file, mode)? {
-            return Ok(true);
-        }
-        std::thread::sleep(PAUSE);
-    }
-    lock::try_lock(file, mode)
 }
 
 /// Makes a copy beside its place and moves it there when it is full.
@@ -294,6 +309,26 @@ mod tests {
         drop((own, locked));
         assert!(open(&mounts, Sharing::Private, false).unwrap().path().ends_with("0"));
         assert_eq!(mounts.list().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn those_who_come_while_one_is_filled_share_it() {
+        let (_dir, mounts) = store();
+        let fill = |dir: &Path| {
+            std::thread::sleep(Duration::from_millis(400));
+            Ok(fs::write(dir.join("seed"), "s")?)
+        };
+        let sharing = Sharing::Shared;
+        let open = || {
+            let wanted =
+                Wanted { name: "n", sharing, fresh: false, fill: &fill, cancelled: &|| false };
+            mounts.open(&wanted).unwrap().unwrap()
+        };
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+            let all: Vec<_> = all.into_iter().map(|one| one.join().unwrap()).collect();
+            assert!(all.iter().all(|one| one.path().ends_with("0")), "{all:?}");
+        });
     }
 
     #[test]
