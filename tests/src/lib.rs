@@ -13,6 +13,7 @@ pub mod host;
 pub mod http;
 pub mod http_server;
 pub mod image_view;
+pub mod person;
 pub mod progress;
 pub mod proxy;
 pub mod random;

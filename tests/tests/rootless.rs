@@ -1,22 +1,20 @@
 //! Builds as an ordinary user with a range of ids: the same images as root's.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
-use tempfile::TempDir;
-use tests::base_image::BaseImage;
 use tests::context::Context;
 use tests::drydock::{Drydock, is_instruction};
 use tests::host::wait_until;
 use tests::image_view::ImageView;
+use tests::person::{Person, fails, make, ok};
 use tests::progress::{self, End};
 use tests::skip;
 
-/// How long another one may hold the lock of the user database.
+/// How long a process may take to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A step of each kind that owners, modes and layers can go wrong in.
@@ -46,122 +44,9 @@ RUN rm -rf /var/spool && mkdir /var/spool && chown 7:8 /var/spool
 WORKDIR /srv/dir
 "#;
 
-/// A user of this machine, made for a case, and a directory that both of us can use.
-struct Person {
-    name: String,
-    gid: u32,
-    dir: TempDir,
-    state: PathBuf,
-}
-
-impl Person {
-    /// None, with a printed reason, where users cannot be made or have no ranges.
-    fn new(case: &str, ranges: bool) -> Option<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        if !skip::is_root() {
-            skip::say(case, "it makes users, which needs root");
-            return None;
-        }
-        for name in ["useradd", "userdel", "setpriv", "newuidmap", "newgidmap"] {
-            if skip::program(name).is_none() {
-                skip::say(case, &format!("{name} is not installed"));
-                return None;
-            }
-        }
-        let dir = tempfile::Builder::new().prefix("e2e-").tempdir_in("/var/tmp").unwrap();
-        open_up(dir.path());
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("drydock-{}-{number}", std::process::id());
-        let home = dir.path().join("home");
-        let mut command = vec!["-M", "-d", home.to_str().unwrap(), "-s", "/bin/sh", "-U"];
-        if !ranges {
-            command.extend(["-K", "SUB_UID_COUNT=0", "-K", "SUB_GID_COUNT=0"]);
-        }
-        command.push(&name);
-        let mut told = String::new();
-        let made = wait_until(PATIENCE, || {
-            let output = Command::new("useradd").args(&command).output().unwrap();
-            told = String::from_utf8_lossy(&output.stderr).into_owned();
-            output.status.success()
-        });
-        if !made {
-            skip::say(case, &format!("useradd failed: {told}"));
-            return None;
-        }
-        let passwd = fs::read_to_string("/etc/passwd").unwrap();
-        let line = passwd.lines().find(|l| l.starts_with(&format!("{name}:"))).unwrap();
-        let ids: Vec<u32> = line.split(':').skip(2).take(2).map(|n| n.parse().unwrap()).collect();
-        fs::create_dir(&home).unwrap();
-        chown(&home, Some(ids[0]), Some(ids[1])).unwrap();
-        BaseImage::get().write_layout(&make(&dir.path().join("base")));
-        let binary = dir.path().join("drydock");
-        fs::copy(tests::binary::drydock(), &binary).unwrap();
-        fs::set_permissions(binary, fs::Permissions::from_mode(0o755)).unwrap();
-        let state = home.join(".local/share/drydock");
-        Some(Self { name, gid: ids[1], dir, state })
-    }
-
-    fn place(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Runs the binary as this user, who has no more in the environment than a new login.
-    fn run<T: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = T>) -> Output {
-        let home = self.place("home");
-        Command::new("setpriv")
-            .args(["--reuid", &self.name, "--regid", &self.gid.to_string(), "--init-groups", "--"])
-            .arg(self.place("drydock"))
-            .args(args)
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", &home)
-            .env("SOURCE_DATE_EPOCH", "1000000000")
-            .current_dir(&home)
-            .output()
-            .unwrap()
-    }
-
-    /// Builds the context `name` with what `args` say.
-    fn build(&self, name: &str, args: &[&str]) -> Output {
-        let base = format!("busybox=oci-layout://{}:latest", self.place("base").display());
-        let context = self.place(name);
-        let mut all = vec!["build", "--progress=plain", "--build-context", &base];
-        all.push(context.to_str().unwrap());
-        all.extend(args);
-        self.run(all)
-    }
-
-    /// Builds an archive and reads it.
-    fn image(&self, name: &str) -> (ImageView, String) {
-        let dest = self.place("home").join("out.tar");
-        let to = format!("type=oci,dest={},rewrite-timestamp=true", dest.display());
-        let told = ok(&self.build(name, &["-o", &to]));
-        let view = ImageView::archive(&dest);
-        fs::remove_file(dest).unwrap();
-        (view, told)
-    }
-
-    fn context(&self, name: &str, dockerfile: &str) {
-        let dir = make(&self.place(name));
-        fs::write(dir.join("Dockerfile"), dockerfile).unwrap();
-        fs::write(dir.join("x"), "X").unwrap();
-        fs::write(dir.join("caps.tar"), capable()).unwrap();
-        for file in ["x", "Dockerfile", "caps.tar"] {
-            fs::set_permissions(dir.join(file), fs::Permissions::from_mode(0o644)).unwrap();
-        }
-    }
-}
-
-impl Drop for Person {
-    fn drop(&mut self) {
-        let gone = wait_until(PATIENCE, || {
-            let output = Command::new("userdel").arg(&self.name).output();
-            output.is_ok_and(|output| output.status.success())
-        });
-        if !gone {
-            eprintln!("the user {} could not be removed", self.name);
-        }
-    }
+/// A context with the files that the cases copy.
+fn prepare(person: &Person, name: &str, dockerfile: &str) {
+    person.context(name, dockerfile, &[("x", b"X"), ("caps.tar", &capable())]);
 }
 
 /// An archive of a file with a capability.
@@ -177,31 +62,6 @@ fn capable() -> Vec<u8> {
     header.set_cksum();
     builder.append(&header, &b"p"[..]).unwrap();
     builder.into_inner().unwrap()
-}
-
-fn make(dir: &Path) -> PathBuf {
-    fs::create_dir(dir).unwrap();
-    open_up(dir);
-    dir.to_owned()
-}
-
-fn open_up(dir: &Path) {
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-/// Standard error of what has to have succeeded.
-fn ok(output: &Output) -> String {
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{}\n{told}", output.status);
-    told
-}
-
-/// Standard error of what has to have failed.
-fn fails(output: &Output) -> String {
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(!told.contains("panicked"), "{told}");
-    told
 }
 
 fn executed(told: &str) -> Vec<String> {
@@ -230,7 +90,7 @@ fn same(want: &ImageView, got: &ImageView) {
 #[test]
 fn privileged_the_same_image_as_root() {
     let Some(person) = Person::new("the same image as root", true) else { return };
-    person.context("context", OWNERS);
+    prepare(&person, "context", OWNERS);
     let want = of_root(&person, "context");
     let (got, told) = person.image("context");
     same(&want, &got);
@@ -262,7 +122,8 @@ fn privileged_the_same_image_as_root() {
 #[test]
 fn privileged_what_a_step_finds() {
     let Some(person) = Person::new("what a step finds", true) else { return };
-    person.context(
+    prepare(
+        &person,
         "context",
         "FROM busybox\n\
          RUN for n in null zero full random urandom tty; do test -c /dev/$n || echo no $n; done; \
@@ -294,7 +155,7 @@ fn privileged_what_a_step_finds() {
 
 /// A build whose process is ended leaves none behind, and the next one works.
 fn killed_build(person: &Person) -> (bool, String) {
-    person.context("slow", "FROM busybox\nRUN sleep 1234567\n");
+    prepare(person, "slow", "FROM busybox\nRUN sleep 1234567\n");
     let base = format!("busybox=oci-layout://{}:latest", person.place("base").display());
     let home = person.place("home");
     let output = Command::new("setpriv")
@@ -317,7 +178,8 @@ fn killed_build(person: &Person) -> (bool, String) {
 #[test]
 fn privileged_insecure_is_all_that_the_namespace_allows() {
     let Some(person) = Person::new("insecure steps", true) else { return };
-    person.context(
+    prepare(
+        &person,
         "context",
         "FROM busybox\n\
          RUN --security=insecure grep CapEff /proc/self/status | awk '{print $2}'; \
@@ -352,7 +214,7 @@ fn privileged_plain_copies_give_the_same_image() {
         return;
     }
     let unmount = Unmount(parts[3].clone());
-    person.context("context", OWNERS);
+    prepare(&person, "context", OWNERS);
     let want = of_root(&person, "context");
     let dest = person.place("home").join("out.tar");
     let to = format!("type=oci,dest={},rewrite-timestamp=true", dest.display());
@@ -376,7 +238,7 @@ impl Drop for Unmount {
 #[test]
 fn privileged_without_a_range_it_says_what_is_missing() {
     let Some(person) = Person::new("no range", false) else { return };
-    person.context("context", "FROM busybox\nRUN true\n");
+    prepare(&person, "context", "FROM busybox\nRUN true\n");
     let told = fails(&person.build("context", &[]));
     assert!(told.contains(&format!("/etc/subuid has no range for {}", person.name)), "{told}");
     assert!(told.contains("hint: ") && told.contains("usermod --add-subuids"), "{told}");
@@ -396,7 +258,7 @@ fn privileged_device_nodes_are_named() {
     drydock.build(&context).args(["-o", &to]).ok();
     assert!(Command::new("chmod").args(["-R", "a+rX"]).arg(&layout).status().unwrap().success());
     let index = ImageView::layout(&layout).manifest_digest;
-    person.context("context", "FROM odd\nRUN true\n");
+    prepare(&person, "context", "FROM odd\nRUN true\n");
     let odd = format!("odd=oci-layout://{}@{index}", layout.display());
     let told = fails(&person.build("context", &["--build-context", &odd]));
     assert!(told.contains("device node /odd"), "{told}");
