@@ -14,6 +14,7 @@ pub mod http;
 pub mod http_server;
 pub mod image_view;
 pub mod person;
+pub mod program;
 pub mod progress;
 pub mod proxy;
 pub mod random;
