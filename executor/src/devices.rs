@@ -71,6 +71,11 @@ pub(crate) fn create(nodes: Nodes) -> Result<OwnedFd, ExecError> {
     Ok(dev)
 }
 
+/// The names of the device nodes.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    NODES.into_iter().map(|(name, ..)| name)
+}
+
 /// What is to be mounted into a /dev with [`Nodes::Host`].
 pub(crate) fn host_nodes() -> impl Iterator<Item = Mount> {
     NODES.into_iter().map(|(name, ..)| {

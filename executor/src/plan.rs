@@ -81,8 +81,9 @@ pub(crate) fn plan(
     };
     let stdin = planner.system(host, spec)?;
     planner.parts(&system)?;
-    for volume in &spec.mounts {
-        planner.volume(host, volume)?;
+    for Volume { mount, part } in &spec.mounts {
+        let mount = without_devices(mount, spec.security);
+        planner.volume(host, &Volume { mount, part: part.clone() })?;
     }
     planner.parts(&injected)?;
     planner.directory(&spec.cwd, owner)?;
@@ -134,6 +135,10 @@ impl Planner<'_> {
             host_devices::make(&dev)?;
         }
         let stdin = devices::open_null(nodes, &dev)?;
+        if nodes == Nodes::Own && security == Security::Sandbox {
+            self.own_nodes(host, dev)?;
+            return Ok(stdin);
+        }
         self.attach(Path::new("/dev"), dev)?;
         if nodes == Nodes::Host {
             let further = if all { host_devices::bound() } else { Vec::new() };
@@ -142,6 +147,29 @@ impl Planner<'_> {
             }
         }
         Ok(stdin)
+    }
+
+    /// /dev with nodes of its own, each bound over itself: a node that the step makes there cannot
+    /// be opened.
+    fn own_nodes(&mut self, host: &Host, dev: OwnedFd) -> Result<(), ExecError> {
+        let mount = FdIndex(self.fds.len());
+        let part = |name: &str, target: String, flags| {
+            let name = Path::new(name);
+            let (name, target) = (relative(name)?, relative(Path::new(&target))?);
+            Ok::<_, ExecError>(Step::AttachPart { mount, name, target, flags })
+        };
+        self.steps.push(Step::AttachHost { mount, at: host.private_at.clone() });
+        let flags = MountFlags { nosuid: true, nodev: true, ..MountFlags::default() };
+        self.steps.push(part("", "dev".to_owned(), flags)?);
+        let flags = MountFlags { nosuid: true, noexec: true, ..MountFlags::default() };
+        for name in devices::names() {
+            self.steps.push(part(name, format!("dev/{name}"), flags)?);
+        }
+        let seen = rustix::io::fcntl_dupfd_cloexec(&dev, 0);
+        let seen = seen.map_err(|errno| ExecError::Create { path: "/dev".into(), errno })?;
+        self.tree.add(Path::new("/dev"), seen);
+        self.fds.push(dev);
+        Ok(())
     }
 
     /// Hides and protects parts of /proc and /sys.
@@ -329,6 +357,13 @@ impl Planner<'_> {
             Err(TreeError::Failed { errno, .. }) => Err(failed(errno)),
         }
     }
+}
+
+/// The mount as a confined step gets it: it may make any device node, as in Docker, and open none
+/// of those that it, or its image, made. Docker's means, a control group, is not everywhere.
+pub(crate) fn without_devices(mount: &Mount, security: Security) -> Mount {
+    let nodev = mount.flags.nodev || security == Security::Sandbox;
+    Mount { flags: MountFlags { nodev, ..mount.flags }, ..mount.clone() }
 }
 
 fn open(mount: &Mount) -> Result<OwnedFd, ExecError> {

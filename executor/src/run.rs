@@ -137,8 +137,8 @@ impl Executor {
         if cancel.is_cancelled() {
             return Err(ExecError::Cancelled);
         }
-        let root =
-            spec.rootfs.open().map_err(|source| ExecError::Mount { target: "/".into(), source })?;
+        let root = plan::without_devices(&spec.rootfs, spec.security);
+        let root = root.open().map_err(|source| ExecError::Mount { target: "/".into(), source })?;
         let user = user::resolve(root.as_fd(), &spec.user)?;
         let command = command::prepare(spec, &user)?;
         let files = private::create(spec)?;
