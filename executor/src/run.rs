@@ -50,6 +50,9 @@ impl std::fmt::Debug for Executor {
 /// Our init is in the group of its step, and not meant by a limit of the step's processes.
 const OWN_PROCESSES: u64 = 1;
 
+/// What wait(2) says of a process that was ended by SIGKILL.
+const KILLED: i32 = 9;
+
 /// Removes a run's control group when all else is done.
 struct GroupGuard(Option<Group>);
 
@@ -182,6 +185,12 @@ impl Executor {
                 Err(Explain { steps, spec, command: &command }.failure(operation, errno))
             }
             Ending::Killed if cancel.is_cancelled() => Err(ExecError::Cancelled),
+            // Memory of a process that was killed for it comes back late; meanwhile the kernel may
+            // take our init, too, and with it all others.
+            Ending::Killed if group.0.as_ref().is_some_and(|it| it.oom_kills() > 0) => {
+                let usage = Usage { status: KILLED, ..Usage::default() };
+                Ok(outcome(usage, group.0.as_ref(), spec, started.elapsed()))
+            }
             Ending::Killed => Err(ExecError::Killed),
         }
     }
