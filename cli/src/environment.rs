@@ -35,6 +35,8 @@ pub struct Environment {
     pub certificates: Certificates,
     /// The proxy variables.
     pub proxies: Proxies,
+    /// `DRYDOCK_CDI_DIRS`: directories of device specifications, the last one wins.
+    pub cdi_directories: Option<Vec<PathBuf>>,
     /// `DRYDOCK_ROOT`.
     pub root: Option<PathBuf>,
     /// `XDG_DATA_HOME`, if it is absolute.
@@ -109,6 +111,8 @@ impl Environment {
             certificates,
             proxies: Proxies::from_variables(&text),
             root: path("DRYDOCK_ROOT"),
+            cdi_directories: raw("DRYDOCK_CDI_DIRS")
+                .map(|dirs| std::env::split_paths(dirs).filter(|d| d != Path::new("")).collect()),
             data_home: path("XDG_DATA_HOME").filter(|p| p.is_absolute()),
             source_date_epoch: value("SOURCE_DATE_EPOCH", &text, epoch, wrong),
             platform: value(

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use frontend::{Entitlement, LowerOptions};
 use graph::NetworkMode;
 use oci::Platform;
+use worker::DeviceAccess;
 
+use crate::args::allow::Allow;
 use crate::args::{self, BuildArgs, GlobalArgs, Network};
 use crate::contexts::{ContextError, ContextSource, DockerfileSource, NamedContexts};
 use crate::environment::{self, Environment};
@@ -41,6 +43,8 @@ pub struct BuildRequest {
     pub jobs: Option<NonZeroUsize>,
     /// Limits of each RUN step.
     pub limits: worker::Limits,
+    /// Devices that RUN steps may use.
+    pub devices: DeviceAccess,
     /// Whether only the image's id is printed.
     pub quiet: bool,
     /// The state directory.
@@ -129,6 +133,7 @@ impl BuildRequest {
             pull: args.pull,
             jobs: args.jobs,
             limits: args.limits.resolve().map_err(RequestError::Limits)?,
+            devices: devices(args, environment),
             quiet: args.quiet,
             root: environment
                 .state_directory(global.root.as_deref(), is_root)
@@ -163,7 +168,27 @@ fn sources(
 /// `--allow`; the host's network for all steps is asked for together with being allowed (buildx).
 fn entitlements(args: &BuildArgs) -> BTreeSet<Entitlement> {
     let host = (args.network == Network::Host).then_some(Entitlement::NetworkHost);
-    args.allow.iter().copied().chain(host).collect()
+    let plain = args.allow.iter().filter_map(|allow| match allow {
+        Allow::Entitlement(entitlement) => Some(*entitlement),
+        Allow::Device(_) => None,
+    });
+    plain.chain(host).collect()
+}
+
+/// `--allow device`, and where devices are described.
+fn devices(args: &BuildArgs, environment: &Environment) -> DeviceAccess {
+    let mut access = DeviceAccess::default();
+    if let Some(directories) = &environment.cdi_directories {
+        access.directories.clone_from(directories);
+    }
+    for allow in &args.allow {
+        match allow {
+            Allow::Entitlement(Entitlement::Device) => access.grants.all = true,
+            Allow::Entitlement(_) => {}
+            Allow::Device(grant) => access.grants.devices.push(grant.clone()),
+        }
+    }
+    access
 }
 
 /// A build argument that switches something on.
@@ -268,6 +293,12 @@ mod tests {
         assert!(allowed(".").is_empty());
         assert_eq!(allowed("--network host ."), [Entitlement::NetworkHost].into());
         assert_eq!(allowed("--allow device --allow device ."), [Entitlement::Device].into());
+        assert!(allowed("--allow device=v/d=x .").is_empty());
+        let devices = |line: &str| request(line, &[("DRYDOCK_CDI_DIRS", "/a:/b")]).unwrap().devices;
+        assert!(!devices(".").grants.all && devices("--allow device .").grants.all);
+        let some = devices("--allow device=v/d=x --allow device=v/d,alias=a/b .");
+        assert_eq!((some.grants.all, some.grants.devices.len()), (false, 2));
+        assert_eq!(some.directories, ["/a", "/b"].map(PathBuf::from));
     }
 
     #[test]

@@ -94,6 +94,14 @@ pub enum ExecError {
         /// Cause.
         errno: Errno,
     },
+    /// A device of the host cannot be given to the process.
+    #[error("device {}: {reason}", path.display())]
+    Device {
+        /// Its path on the host.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A step of the sandbox failed before the program started.
     #[error("sandbox: cannot {operation} {object}: {errno}")]
     Sandbox {

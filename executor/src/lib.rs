@@ -10,6 +10,7 @@
 //! It knows no snapshots and no cache: it is handed mounts. It does not decide what is run.
 
 pub mod cancel;
+pub mod cdi;
 mod command;
 mod devices;
 mod error;
@@ -17,6 +18,7 @@ mod explain;
 mod host_devices;
 mod hosts;
 mod masks;
+mod nodes;
 mod outcome;
 mod output;
 pub mod passwd;
@@ -39,7 +41,7 @@ pub use outcome::{ExitStatus, Outcome};
 pub use output::{Output, Stream};
 pub use run::{Executor, ExecutorConfig};
 pub use spec::{
-    CpuQuota, GroupLimits, InjectedFile, Limits, ListError, Network, NumberList, Parent,
-    ProcessSpec, Security, Swap, Volume,
+    CpuQuota, DeviceNode, Devices, GroupLimits, InjectedFile, Limits, ListError, Network, NodeKind,
+    NumberList, Parent, ProcessSpec, Security, Swap, Volume,
 };
 pub use sys::program::ResourceLimit;

@@ -12,8 +12,9 @@ use sys::program::{FdIndex, Step};
 use crate::devices::{self, Nodes};
 use crate::error::ExecError;
 use crate::host_devices;
+use crate::nodes::{self, Nodes as NodeFiles};
 use crate::private::{EMPTY, Part, PrivateFiles};
-use crate::spec::{Network, ProcessSpec, Security, Volume};
+use crate::spec::{Network, NodeKind, ProcessSpec, Security, Volume};
 use crate::stubs::{self, Stubs};
 use crate::tree::{self, Tree, TreeError};
 
@@ -80,10 +81,10 @@ pub(crate) fn plan(
         stubs: Stubs::default(),
     };
     let stdin = planner.system(host, spec)?;
+    planner.given(host, spec, owner)?;
     planner.parts(&system)?;
-    for Volume { mount, part } in &spec.mounts {
-        let mount = without_devices(mount, spec.security);
-        planner.volume(host, &Volume { mount, part: part.clone() })?;
+    for volume in volumes(spec) {
+        planner.volume(host, &volume)?;
     }
     planner.parts(&injected)?;
     planner.directory(&spec.cwd, owner)?;
@@ -91,6 +92,21 @@ pub(crate) fn plan(
     planner.steps.push(Step::Pivot);
     let Planner { fds, steps, stubs, .. } = planner;
     Ok(Plan { fds, steps, stdin, stubs })
+}
+
+/// The caller's mounts with those that devices need: by their depth, so that none hides another
+/// (CDI: `pkg/cdi/container-edits.go`).
+fn volumes(spec: &ProcessSpec) -> Vec<Volume> {
+    let caller = spec.mounts.iter().map(|Volume { mount, part }| Volume {
+        mount: without_devices(mount, spec.security),
+        part: part.clone(),
+    });
+    let mut all: Vec<Volume> = caller.collect();
+    if !spec.devices.mounts.is_empty() {
+        all.extend(spec.devices.mounts.iter().cloned().map(Into::into));
+        all.sort_by_key(|it| it.mount.target.components().count());
+    }
+    all
 }
 
 fn new_mount(fs: &CStr, target: &CStr, flags: MountFlags) -> Step {
@@ -169,6 +185,41 @@ impl Planner<'_> {
         let seen = seen.map_err(|errno| ExecError::Create { path: "/dev".into(), errno })?;
         self.tree.add(Path::new("/dev"), seen);
         self.fds.push(dev);
+        Ok(())
+    }
+
+    /// The devices that this process is given, over what is there.
+    fn given(
+        &mut self,
+        host: &Host,
+        spec: &ProcessSpec,
+        owner: (u32, u32),
+    ) -> Result<(), ExecError> {
+        if spec.devices.nodes.is_empty() {
+            return Ok(());
+        }
+        let mut files = NodeFiles::new()?;
+        for node in &spec.devices.nodes {
+            if devices::is_standard(&node.path) {
+                let reason = "every step has one of its own there".to_owned();
+                return Err(ExecError::Device { path: node.path.clone(), reason });
+            }
+            absolute("device", &node.path)?;
+            if host.user_namespace && node.kind != Some(NodeKind::Fifo) {
+                let mount = nodes::of_host(node)?;
+                self.attach(&mount.target, open(&mount)?)?;
+            } else {
+                files.add(&nodes::fill(node, owner)?)?;
+            }
+        }
+        let mount = FdIndex(self.fds.len());
+        self.steps.push(Step::AttachHost { mount, at: host.private_at.clone() });
+        self.fds.push(files.mount);
+        for (name, target) in files.list {
+            let path = self.point(&target, false)?;
+            let target = relative(&path)?;
+            self.steps.push(Step::AttachPart { mount, name, target, flags: nodes::FLAGS });
+        }
         Ok(())
     }
 

@@ -142,7 +142,8 @@ impl Executor {
         }
         let root = plan::without_devices(&spec.rootfs, spec.security);
         let root = root.open().map_err(|source| ExecError::Mount { target: "/".into(), source })?;
-        let user = user::resolve(root.as_fd(), &spec.user)?;
+        let mut user = user::resolve(root.as_fd(), &spec.user)?;
+        user.groups.extend(&spec.devices.groups);
         let command = command::prepare(spec, &user)?;
         let files = private::create(spec)?;
         let owner = (user.uid, user.gid);

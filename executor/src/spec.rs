@@ -35,8 +35,53 @@ pub struct ProcessSpec {
     pub mounts: Vec<Volume>,
     /// Read-only files in memory, mounted last.
     pub files: Vec<InjectedFile>,
+    /// Devices of the host.
+    pub devices: Devices,
     /// Limits.
     pub limits: Limits,
+}
+
+/// Devices that a process is given besides those that every process has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Devices {
+    /// Device nodes, each at another path.
+    pub nodes: Vec<DeviceNode>,
+    /// What else of the host they need: mounts among those of the process, by their depth. Unlike
+    /// others these may show devices.
+    pub mounts: Vec<Mount>,
+    /// Groups that the process is in besides those of its user.
+    pub groups: Vec<u32>,
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceNode {
+    /// Where the process sees it: absolute.
+    pub path: PathBuf,
+    /// The host's node. In a user namespace it is what the process sees; elsewhere it tells what
+    /// is not said here.
+    pub host_path: PathBuf,
+    /// What it is; as the host's is when not given.
+    pub kind: Option<NodeKind>,
+    /// Major and minor number; the host's when not given.
+    pub number: Option<(u32, u32)>,
+    /// Permission bits; 0666 when not given.
+    pub mode: Option<u32>,
+    /// Owner; the user of the process when not given.
+    pub uid: Option<u32>,
+    /// Group; that of the process when not given.
+    pub gid: Option<u32>,
+}
+
+/// What a device node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A character device.
+    Character,
+    /// A block device.
+    Block,
+    /// A named pipe.
+    Fifo,
 }
 
 /// Something that the caller mounts.

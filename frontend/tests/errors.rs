@@ -66,7 +66,6 @@ fn messages() {
             "RUN --network=host: network.host is not allowed (build with --allow network.host",
         ),
         ("FROM a\nRUN --security=insecure y\n", "security.insecure is not allowed"),
-        ("FROM a\nRUN --device=x.com/y=z y\n", "RUN --device: device is not allowed"),
         (
             "FROM a\nRUN --network=hots y\n",
             "unsupported value \"hots\" for --network (did you mean \"host\"?)",

@@ -16,9 +16,10 @@ use solver::{
 
 use crate::context::ContextTree;
 use crate::copy::digest;
+use crate::devices::{BuildDevices, DeviceAccess};
 use crate::engine::Engine;
 use crate::error::WorkerError;
-use crate::exec::{Given, unsupported};
+use crate::exec::Given;
 use crate::file::{Selection, rewrite_of};
 use crate::image::ImageHandle;
 use crate::key::{self, image_content};
@@ -56,6 +57,8 @@ pub struct BuildInput<'a> {
     pub started: Timestamp,
     /// Limits of each RUN step. They are in no key.
     pub limits: &'a Limits,
+    /// Devices that RUN steps may use.
+    pub devices: &'a DeviceAccess,
     /// Stops the build.
     pub cancel: &'a CancelToken,
 }
@@ -70,7 +73,7 @@ impl Engine {
         input: &BuildInput<'_>,
         events: &dyn EventSink,
     ) -> Result<Solution<Output>, SolveError> {
-        self.check_supported(input)?;
+        let devices = self.check_supported(input)?;
         let work = BuildWork {
             engine: self,
             input,
@@ -78,6 +81,7 @@ impl Engine {
             contexts: Mutex::default(),
             shown: Mutex::default(),
             commits: Mutex::default(),
+            devices,
         };
         let options = SolveOptions {
             jobs: input.jobs,
@@ -90,8 +94,10 @@ impl Engine {
         solved
     }
 
-    /// Refuses a build before it starts that has a step which cannot run, or not with its limits.
-    fn check_supported(&self, input: &BuildInput<'_>) -> Result<(), SolveError> {
+    /// Refuses a build before it starts that has a step which cannot run, or not with its limits
+    /// or devices; tells what devices each step gets.
+    fn check_supported<'a>(&self, input: &BuildInput<'a>) -> Result<BuildDevices<'a>, SolveError> {
+        let mut devices = BuildDevices::new(input.devices);
         let mut unchecked = (*input.limits != Limits::default()).then_some(input.limits);
         for vertex in input.definition.reachable(input.targets) {
             let Vertex { op: Op::Exec(exec), meta, .. } = input.definition.vertex(vertex) else {
@@ -102,15 +108,14 @@ impl Engine {
                 name: meta.name.clone(),
                 source: Box::new(source),
             };
-            if let Some(what) = unsupported(exec) {
-                return Err(failed(WorkerError::NotYet(what)));
-            }
+            devices.settle(vertex, exec).map_err(|error| failed(error.into()))?;
             if let Some(limits) = unchecked.take() {
                 let executor = self.executor().map_err(failed)?;
                 executor.check(limits).map_err(|error| failed(error.into()))?;
             }
         }
-        Ok(())
+        devices.problems().for_each(|problem| self.warn(&problem));
+        Ok(devices)
     }
 
     /// Keeps the hashes of a context's files, also of a build that failed: the next one need not
@@ -139,6 +144,7 @@ struct BuildWork<'a> {
     shown: Mutex<HashMap<VertexIndex, Vec<Shown>>>,
     /// The commits that git sources mean in this build: a branch may move in between.
     commits: Mutex<HashMap<VertexIndex, String>>,
+    devices: BuildDevices<'a>,
 }
 
 impl BuildWork<'_> {
@@ -230,6 +236,10 @@ impl BuildWork<'_> {
                 for mount in &shown {
                     description.line("bind", &mount.digest);
                 }
+                // A name may mean other devices elsewhere, or none.
+                for name in self.devices.of(vertex).iter().flat_map(|it| &it.granted.names) {
+                    description.line("device found", name);
+                }
                 lock(&self.shown).insert(vertex, shown);
             }
             Op::File(file) => {
@@ -286,7 +296,8 @@ impl BuildWork<'_> {
                 })?;
                 let fresh = self.input.definition.vertex(vertex).meta.ignore_cache;
                 let setting = Setting { secrets: self.input.secrets, fresh };
-                let given = Given { shown: &shown, limits: self.input.limits };
+                let devices = self.devices.of(vertex);
+                let given = Given { shown: &shown, limits: self.input.limits, devices };
                 self.engine.run_exec(op, inputs, &given, &setting, context)?
             }
             Op::File(op) => {

@@ -216,9 +216,9 @@ pub enum WorkerError {
         /// Why.
         reason: &'static str,
     },
-    /// A step that wants what steps cannot have yet.
-    #[error("not supported yet: RUN {0}")]
-    NotYet(&'static str),
+    /// A step does not get a device that it asks for.
+    #[error("RUN --device: {0}")]
+    Device(#[from] executor::cdi::CdiError),
     /// The user or a failure elsewhere stopped it.
     #[error("cancelled")]
     Cancelled,

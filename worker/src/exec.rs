@@ -8,6 +8,7 @@ use graph::{ExecOp, NetworkMode, SecurityMode};
 use snapshotter::Hints;
 use solver::{StepContext, Stream};
 
+use crate::devices::StepDevices;
 use crate::engine::Engine;
 use crate::error::WorkerError;
 use crate::mounts::{Setting, Shown, StepMounts};
@@ -20,6 +21,8 @@ pub(crate) struct Given<'a> {
     pub(crate) shown: &'a [Shown],
     /// Its limits.
     pub(crate) limits: &'a Limits,
+    /// Its devices, if it asks for any.
+    pub(crate) devices: Option<&'a StepDevices>,
 }
 
 impl Engine {
@@ -36,13 +39,20 @@ impl Engine {
         let root = root_of(op.root, inputs)?;
         let mut mounts = self.mounts(op, inputs, given.shown, setting, context)?;
         let active = self.prepare(root.as_ref())?;
-        let spec = match self.snapshotter.rootfs(&active.active) {
+        let mut spec = match self.snapshotter.rootfs(&active.active) {
             Ok(rootfs) => process_spec(op, rootfs, &mut mounts, given.limits),
             Err(error) => {
                 self.discard(active);
                 return Err(error.into());
             }
         };
+        if let Some(devices) = given.devices {
+            devices.edits.apply(&mut spec);
+            for name in &devices.granted.missing {
+                let text = format!("device {name} is not registered: going on without it\n");
+                context.log(Stream::Stderr, text.as_bytes());
+            }
+        }
         let output = StepOutput(context);
         let ran = executor.run(&spec, &output, &self.cancel_of(context).token);
         // Whoever waits for a cache mount need not wait for the commit.
@@ -67,11 +77,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// What `op` wants that steps cannot have yet, as the flag that asks for it.
-pub(crate) fn unsupported(op: &ExecOp) -> Option<&'static str> {
-    (!op.devices.is_empty()).then_some("--device")
 }
 
 fn process_spec(
@@ -107,6 +112,7 @@ fn process_spec(
         extra_hosts: op.extra_hosts.clone(),
         mounts: std::mem::take(&mut mounts.volumes),
         files: injected.chain(std::mem::take(&mut mounts.files)).collect(),
+        devices: executor::Devices::default(),
         limits: limits.clone(),
     }
 }

@@ -10,6 +10,7 @@
 mod build;
 mod context;
 pub mod copy;
+mod devices;
 mod engine;
 mod error;
 mod exec;
@@ -28,8 +29,10 @@ mod usage;
 
 pub use build::{BuildInput, ContextInput};
 pub use context::ContextTree;
+pub use devices::DeviceAccess;
 pub use engine::{Engine, EngineConfig};
 pub use error::WorkerError;
+pub use executor::cdi::{CdiError, DIRECTORIES as DEVICE_DIRECTORIES, Grant, Grants};
 pub use executor::{
     CpuQuota, GroupLimits, Limits, ListError, NumberList, Parent, ResourceLimit, Swap, rlimit,
 };

@@ -4,10 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use frontend::Entitlement;
 use oci::{Platform, Reference};
 
-use super::allow;
+use super::allow::{self, Allow};
 use super::call::{self, Call, CallSpec};
 use super::later::{IgnoredArgs, LaterArgs};
 use super::limits::LimitArgs;
@@ -109,9 +108,10 @@ pub struct BuildArgs {
     /// An ssh agent for RUN: default (that of SSH_AUTH_SOCK), or a socket, or keys for one
     #[arg(long = "ssh", value_name = "ID[=SOCKET|KEY]", value_parser = ssh::parse, help_heading = STEPS)]
     pub ssh: Vec<SshArg>,
-    /// Let RUN leave the sandbox where it asks for it: network.host, security.insecure or device
+    /// Let RUN leave the sandbox where it asks for it: network.host, security.insecure, device, or
+    /// device=NAME[,alias=NAME]
     #[arg(long = "allow", value_name = "WHAT", value_parser = allow::parse, help_heading = STEPS)]
-    pub allow: Vec<Entitlement>,
+    pub allow: Vec<Allow>,
     /// Steps that run at the same time [default: the number of cores]
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = STEPS)]
     pub jobs: Option<NonZeroUsize>,

@@ -237,6 +237,7 @@ impl Build {
             jobs: jobs_of(&self.request),
             started,
             limits: &self.request.limits,
+            devices: &self.request.devices,
             cancel: &self.cancel,
         };
         engine.build(&input, &self.progress).map_err(|error| self.solve_failure(lowered, error))

@@ -269,6 +269,7 @@ impl Loader<'_> {
             jobs: self.jobs,
             started: self.started,
             limits: &worker::Limits::default(),
+            devices: &worker::DeviceAccess::default(),
             cancel: self.cancel,
         };
         let solution = self.engine.build(&input, self.progress).map_err(failure)?;

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use registry::{ErrorKind, Operation, RegistryError};
-use worker::WorkerError;
+use worker::{CdiError, WorkerError};
 
 use super::chain;
 use crate::rootless::Unavailable;
@@ -11,6 +11,13 @@ use crate::rootless::Unavailable;
 /// Advice about `error`, one line each; mostly none.
 pub fn hints(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut hints = chain::find::<Unavailable>(error).map(Unavailable::hints).unwrap_or_default();
+    if let Some(WorkerError::Device(CdiError::NotAllowed(names))) =
+        chain::find::<WorkerError>(error)
+    {
+        hints.extend(names.iter().map(|name| {
+            format!("if you trust this Dockerfile with it: --allow device={name} (or all: --allow device)")
+        }));
+    }
     if let Some(error) = registry_error(error) {
         hints.extend(registry(error));
         if let ErrorKind::Sink(io) | ErrorKind::Source(io) = &error.kind {

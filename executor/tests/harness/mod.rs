@@ -8,8 +8,8 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use executor::{
-    CancelToken, ExecError, Executor, ExecutorConfig, ExitStatus, Limits, Network, Outcome, Output,
-    ProcessSpec, Security, Stream, Volume,
+    CancelToken, Devices, ExecError, Executor, ExecutorConfig, ExitStatus, Limits, Network,
+    Outcome, Output, ProcessSpec, Security, Stream, Volume,
 };
 use sys::mount::{Mount, MountFlags, MountSource, Overlay, Upper};
 
@@ -156,6 +156,7 @@ impl Fixture {
             extra_hosts: vec![],
             mounts: vec![],
             files: vec![],
+            devices: Devices::default(),
             limits: Limits::default(),
         }
     }

@@ -93,7 +93,8 @@ pub enum Entitlement {
     NetworkHost,
     /// `security.insecure`
     SecurityInsecure,
-    /// `device`
+    /// `device`: all devices. What this lets a step use is only known where devices are, so the
+    /// lowering asks for nothing.
     Device,
 }
 
