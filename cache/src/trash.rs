@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{IFlags, Mode, OFlags};
+
 use crate::durable;
 use crate::error::{At, CacheError};
 
@@ -47,7 +49,8 @@ fn remove(path: &Path) -> io::Result<()> {
         return fs::remove_file(path);
     }
     match fs::remove_dir_all(path) {
-        // An ordinary user cannot empty directories without the owner's permissions.
+        // An ordinary user cannot empty directories without the owner's permissions, and nobody
+        // can remove what a step that was not confined made immutable in a cache mount.
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             open_up(path)?;
             fs::remove_dir_all(path)
@@ -56,23 +59,40 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Gives the owner all permissions on every directory at and below `path`. Everything here
-/// belongs to us alone, so no name can be swapped for a link meanwhile.
+/// Gives the owner all permissions on every directory at and below `path`, and takes the flags
+/// away that forbid changes. Everything here belongs to us alone, so no name can be swapped for a
+/// link meanwhile.
 fn open_up(path: &Path) -> io::Result<()> {
     let mut left = vec![(path.to_owned(), 0)];
     while let Some((dir, depth)) = left.pop() {
+        release(&dir);
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
         if depth == MAX_DEPTH {
             continue;
         }
         for entry in fs::read_dir(&dir)? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() {
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
                 left.push((entry.path(), depth + 1));
+            } else if kind.is_file() {
+                release(&entry.path());
             }
         }
     }
     Ok(())
+}
+
+/// Takes the flags away that forbid to change or remove a file or directory (ioctl_iflags(2)). What
+/// cannot be done shows when it is removed.
+fn release(path: &Path) {
+    let how = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(path, how, Mode::empty()) else { return };
+    let Ok(flags) = rustix::fs::ioctl_getflags(&file) else { return };
+    let forbidding = IFlags::IMMUTABLE | IFlags::APPEND;
+    if flags.intersects(forbidding) {
+        let _ = rustix::fs::ioctl_setflags(&file, flags - forbidding);
+    }
 }
 
 #[cfg(test)]
