@@ -44,4 +44,5 @@ pub use spec::{
     CpuQuota, DeviceNode, Devices, GroupLimits, InjectedFile, Limits, ListError, Network, NodeKind,
     NumberList, Parent, ProcessSpec, Security, Swap, Volume,
 };
+pub use sys::cgroup::Exhausted;
 pub use sys::program::ResourceLimit;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use sys::cgroup::Exhausted;
 use sys::report::Usage;
 
 /// What a finished run was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// How the process ended.
     pub status: ExitStatus,
@@ -17,6 +18,8 @@ pub struct Outcome {
     pub peak_memory: Option<u64>,
     /// From the call to the end of the last process.
     pub duration: Duration,
+    /// Whose memory was used up, where the status says that some was.
+    pub exhausted: Option<Exhausted>,
 }
 
 /// How a process ended.
@@ -33,6 +36,12 @@ pub enum ExitStatus {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// The same, while its own limit, if it has one, was not reached: [`Outcome::exhausted`] tells
+    /// what was.
+    OutOfMemoryAbove {
+        /// Largest use, in bytes.
+        peak: u64,
+    },
 }
 
 impl ExitStatus {
@@ -48,7 +57,7 @@ impl ExitStatus {
         match self {
             Self::Code(code) => code,
             Self::Signal(number) => 128 + number,
-            Self::OutOfMemory { .. } => 137,
+            Self::OutOfMemory { .. } | Self::OutOfMemoryAbove { .. } => 137,
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sys::cgroup::{Group, Hierarchies};
+use sys::cgroup::{Exhausted, Group, Hierarchies};
 use sys::launch::{Child, Ending, launch, wait_readable};
 use sys::program::{Confinement, Namespaces, Payload, Program, Step};
 use sys::report::Usage;
@@ -322,16 +322,22 @@ fn attend(child: &Child, pump: &mut Pump<'_>, cancel: &CancelToken) -> Result<()
 fn outcome(usage: Usage, group: Option<&Group>, spec: &ProcessSpec, duration: Duration) -> Outcome {
     let mut status = ExitStatus::from_wait(usage.status);
     let group_peak = group.and_then(Group::peak_memory);
-    if let (Some(group), Some(limit)) = (group, spec.limits.group.memory)
-        && !status.success()
-        && group.oom_kills() > 0
-    {
-        status = ExitStatus::OutOfMemory { peak: group_peak.unwrap_or(limit), limit };
+    let killed = group.filter(|it| !status.success() && it.oom_kills() > 0);
+    let exhausted = killed.map(Group::exhausted);
+    match (&exhausted, spec.limits.group.memory) {
+        (None, _) => {}
+        (Some(Exhausted::Own), Some(limit)) => {
+            status = ExitStatus::OutOfMemory { peak: group_peak.unwrap_or(limit), limit };
+        }
+        (Some(_), _) => {
+            status = ExitStatus::OutOfMemoryAbove { peak: group_peak.unwrap_or_default() };
+        }
     }
     Outcome {
         status,
         cpu_time: Duration::from_micros(usage.cpu_micros),
         peak_memory: group_peak.or_else(|| peak_of(&usage)),
         duration,
+        exhausted,
     }
 }

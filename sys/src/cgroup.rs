@@ -1,11 +1,14 @@
 //! Control groups: which hierarchies a host has (v1, v2, or both), and groups with limits in
 //! them. Groups stand in a directory `drydock` at the top of their hierarchy unless another
-//! [`Parent`] is chosen: under v2 a process cannot hand controllers to children of the group that
-//! it sits in itself.
+//! [`Parent`] is chosen; who may not make any there but in the group that it is in itself makes them
+//! there. Under v2 a process cannot hand controllers to children of the group that it sits in: it
+//! moves aside.
 
+mod exhausted;
 mod limits;
 mod list;
 mod name;
+mod own;
 mod v1;
 mod v2;
 
@@ -14,8 +17,11 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use exhausted::Memory;
 use limits::{Controller, Setting};
+use own::{Mounted, Own};
 
+pub use exhausted::Exhausted;
 pub use limits::{CpuQuota, GroupLimits, Swap};
 pub use list::{ListError, NumberList};
 pub use name::Parent;
@@ -55,6 +61,22 @@ pub enum CgroupError {
         path: PathBuf,
         /// As in cgroups(7).
         controller: &'static str,
+    },
+    /// Groups can be made neither at the top nor in the own group.
+    #[error(
+        "{what} cannot be limited: this user may make control groups neither in {} nor in the group \
+         of this process, {}; {}; or leave the limit out",
+        top.display(), group.display(), delegation(*unified)
+    )]
+    NotDelegated {
+        /// What was to be limited.
+        what: &'static str,
+        /// The top of the hierarchy.
+        top: PathBuf,
+        /// The group that this process is in.
+        group: PathBuf,
+        /// Whether the hierarchy is of version 2.
+        unified: bool,
     },
     /// A group could not be made.
     #[error("cannot create the control group {}: {source}{}", path.display(), advice(source))]
@@ -124,6 +146,17 @@ pub enum CgroupError {
     },
 }
 
+/// How to get a group of one's own.
+fn delegation(unified: bool) -> &'static str {
+    if unified {
+        "start the build in a group of its own: `systemd-run --user --scope -p Delegate=yes \
+         drydock build …` (in a container: --privileged)"
+    } else {
+        "version 1 is not delegated by itself: have root make a group in the hierarchy, give it to \
+         this user (`chown`), and start the build in it (in a container: --privileged)"
+    }
+}
+
 /// What to do about a refusal.
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
@@ -149,6 +182,8 @@ pub struct Hierarchies {
     pub cpuset: Option<PathBuf>,
     /// The v1 hierarchy of the pids controller.
     pub pids: Option<PathBuf>,
+    /// Where this process is in them.
+    own: Vec<Own>,
 }
 
 /// One group, in each hierarchy that it needs.
@@ -156,40 +191,42 @@ pub struct Hierarchies {
 pub struct Group {
     /// The top of each hierarchy, and the group in it.
     dirs: Vec<(PathBuf, PathBuf)>,
-    /// Where memory is counted, if it is limited.
+    /// Where memory is counted, if it is.
     memory: Option<Memory>,
-}
-
-#[derive(Debug)]
-enum Memory {
-    V1(PathBuf),
-    V2(PathBuf),
 }
 
 impl Hierarchies {
     /// Those that this process sees.
     ///
     /// # Errors
-    /// /proc/self/mountinfo cannot be read.
+    /// /proc/self/mountinfo or /proc/self/cgroup cannot be read.
     pub fn detect() -> io::Result<Self> {
-        fs::read_to_string("/proc/self/mountinfo").map(|text| Self::parse(&text))
+        let read = |name: &str| fs::read_to_string(Path::new("/proc/self").join(name));
+        Ok(Self::parse(&read("mountinfo")?, &read("cgroup")?))
     }
 
-    /// Those in the text of a mountinfo file (proc_pid_mountinfo(5)).
+    /// Those in the text of a mountinfo file (proc_pid_mountinfo(5)), and where in them a process is
+    /// with this cgroup file (cgroups(7)).
     #[must_use]
-    pub fn parse(mountinfo: &str) -> Self {
+    pub fn parse(mountinfo: &str, groups: &str) -> Self {
         let mut found = Self::default();
         for line in mountinfo.lines() {
             let Some((mount, fs)) = line.split_once(" - ") else { continue };
-            let Some(point) = mount.split(' ').nth(4) else { continue };
+            let mut mount = mount.split(' ').skip(3);
+            let (Some(root), Some(point)) = (mount.next(), mount.next()) else { continue };
+            let own = |controller| Mounted { point, root, controller }.own(groups);
             let mut fs = fs.split(' ');
             let (kind, options) = (fs.next(), fs.nth(1).unwrap_or(""));
             match kind {
-                Some("cgroup2") => found.unified = Some(point.into()),
+                Some("cgroup2") => {
+                    found.unified = Some(point.into());
+                    found.own.extend(own(None));
+                }
                 Some("cgroup") => {
                     for controller in Controller::ALL {
                         if options.split(',').any(|it| it == controller.name()) {
                             *found.slot(controller) = Some(point.into());
+                            found.own.extend(own(Some(controller)));
                         }
                     }
                 }
@@ -249,34 +286,68 @@ impl Hierarchies {
     ) -> Result<(), CgroupError> {
         for controller in Controller::ALL {
             let needed = limits.needs(controller);
-            let is_memory = needed.is_some() && controller == Controller::Memory;
-            if let Some(root) = self.v1(controller) {
-                if needed.is_none() && !parent.is_chosen() {
-                    continue;
-                }
-                let dir = group.v1_dir(root, parent, name, controller, limits)?;
+            let v1 = self.v1(controller);
+            if needed.is_none() && !(parent.is_chosen() && v1.is_some()) {
+                continue;
+            }
+            let what = needed.unwrap_or("a step");
+            let missing = CgroupError::Missing { what, controller: controller.name() };
+            let top = v1.or(self.unified.as_deref()).ok_or(missing)?;
+            let root = match self.base(top, parent, what, v1.is_none()) {
+                // Nothing in it can count: it is not there.
+                Err(_) if needed.is_none() => continue,
+                base => base?,
+            };
+            let dir = if v1.is_some() {
+                let dir = group.v1_dir(&root, parent, name, controller, limits)?;
                 write_all(&dir, &v1::settings(controller, limits))?;
-                if is_memory {
-                    group.memory = Some(Memory::V1(dir));
-                }
-            } else if let Some(what) = needed {
-                let missing = CgroupError::Missing { what, controller: controller.name() };
-                let root = self.unified.as_deref().ok_or(missing)?;
-                v2::hand_down(root, parent, controller, what)?;
-                let dir = group.dir(root, parent, name)?;
+                dir
+            } else {
+                v2::hand_down(&root, parent, controller, what)?;
+                let dir = group.dir(&root, parent, name)?;
                 if controller == Controller::Cpuset {
                     v2::check_sets(&root.join(parent.path()), limits)?;
                 }
                 write_all(&dir, &v2::settings(controller, limits))?;
-                if is_memory {
-                    group.memory = Some(Memory::V2(dir));
-                }
+                dir
+            };
+            if controller == Controller::Memory {
+                group.memory = Some(Memory::new(&dir, top, v1.is_none()));
             }
         }
-        if let Some(root) = self.unified.as_deref().filter(|_| parent.is_chosen()) {
-            group.dir(root, parent, name)?;
+        if let Some(top) = self.unified.as_deref().filter(|_| parent.is_chosen())
+            && let Ok(root) = self.base(top, parent, "a step", true)
+        {
+            let dir = group.dir(&root, parent, name)?;
+            if group.memory.is_none() && dir.join("memory.events").exists() {
+                group.memory = Some(Memory::new(&dir, top, true));
+            }
         }
         Ok(())
+    }
+
+    /// Where the parent's path begins in the hierarchy at `top`: there, if it was chosen or groups
+    /// can be made there, else in the own group.
+    fn base(
+        &self,
+        top: &Path,
+        parent: &Parent,
+        what: &'static str,
+        unified: bool,
+    ) -> Result<PathBuf, CgroupError> {
+        let chosen = top.join(parent.path());
+        let mut levels = chosen.ancestors().take_while(|it| it.starts_with(top));
+        let there = levels.find(|it| it.exists()).unwrap_or(top);
+        if own::is_ours(top, false) || own::is_ours(there, false) {
+            return Ok(top.to_owned());
+        }
+        let own = self.own.iter().find(|it| it.top == top);
+        let group = own.map_or_else(|| top.to_owned(), |it| it.group.clone());
+        if parent.is_chosen() || !own::is_ours(&group, unified) {
+            let group = if parent.is_chosen() { chosen } else { group };
+            return Err(CgroupError::NotDelegated { what, top: top.to_owned(), group, unified });
+        }
+        Ok(group)
     }
 
     /// Removes all groups named `owner`, a dash and a number, wherever they stand, and kills what
@@ -346,30 +417,24 @@ impl Group {
         })
     }
 
-    /// Largest use of memory so far in bytes, where memory is limited and the kernel tells
+    /// Largest use of memory so far in bytes, where memory is counted and the kernel tells
     /// (v2: `memory.peak`, Linux 5.19).
     #[must_use]
     pub fn peak_memory(&self) -> Option<u64> {
-        let file = match self.memory.as_ref()? {
-            Memory::V1(dir) => dir.join("memory.max_usage_in_bytes"),
-            Memory::V2(dir) => dir.join("memory.peak"),
-        };
-        fs::read_to_string(file).ok()?.trim().parse().ok()
+        self.memory.as_ref()?.peak()
     }
 
-    /// How many processes the kernel killed because the group's memory was used up.
+    /// How many processes the kernel killed in the group because memory was used up: its own, that
+    /// of a group above it, or the machine's.
     #[must_use]
     pub fn oom_kills(&self) -> u64 {
-        let file = match &self.memory {
-            Some(Memory::V1(dir)) => dir.join("memory.oom_control"),
-            Some(Memory::V2(dir)) => dir.join("memory.events"),
-            None => return 0,
-        };
-        fs::read_to_string(file)
-            .unwrap_or_default()
-            .lines()
-            .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
-            .unwrap_or(0)
+        self.memory.as_ref().map_or(0, Memory::kills)
+    }
+
+    /// Whose memory was used up, after a process was killed for that.
+    #[must_use]
+    pub fn exhausted(&self) -> Exhausted {
+        self.memory.as_ref().map_or(Exhausted::Machine, Memory::exhausted)
     }
 
     /// Removes the group; all of its processes must have ended. Its parent stays.

@@ -212,6 +212,34 @@ fn privileged_parents_of_choice() {
 }
 
 #[test]
+fn privileged_memory_of_a_parent_that_is_used_up() {
+    require_root!();
+    let Some(memory) = hierarchy("memory") else { return };
+    if !memory.join("memory.limit_in_bytes").exists() {
+        return skip::say("limits", "the memory hierarchy is not one of version 1");
+    }
+    let parent = OwnParent::new("used-up");
+    let dir = memory.join(&parent.0);
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("memory.limit_in_bytes"), "33554432").unwrap();
+    if dir.join("memory.memsw.limit_in_bytes").exists() {
+        fs::write(dir.join("memory.memsw.limit_in_bytes"), "33554432").unwrap();
+    }
+    let drydock = Drydock::new();
+    // With a limit of its own, too, which is not what is reached.
+    for args in [&[][..], &["--memory=512m"]] {
+        let run = build(&drydock, "RUN echo first\nRUN tail /dev/zero", args);
+        let output = run.arg(parent.flag()).fails();
+        let text = &output.stderr;
+        assert!(text.contains("RUN tail /dev/zero"), "{output}");
+        assert!(text.contains("cannot allocate memory (its processes used "), "{output}");
+        let reached = format!("the limit of the control group /{}, 32MiB, was reached", parent.0);
+        assert!(text.contains(&reached), "{output}");
+    }
+    parent.assert_empty();
+}
+
+#[test]
 fn privileged_a_cancelled_step_leaves_no_group() {
     require_root!();
     let Some(_) = hierarchy("memory") else { return };

@@ -1,8 +1,8 @@
 //! RUN: a process on a snapshot.
 
 use executor::{
-    ExitStatus, InjectedFile, Limits, Network, Outcome, Output as ProcessOutput, ProcessSpec,
-    Security,
+    Exhausted, ExitStatus, InjectedFile, Limits, Network, Outcome, Output as ProcessOutput,
+    ProcessSpec, Security,
 };
 use graph::{ExecOp, NetworkMode, SecurityMode};
 use snapshotter::Hints;
@@ -66,7 +66,7 @@ impl Engine {
             }
             Ok(outcome) => {
                 self.discard(active);
-                Err(exit_error(op, outcome.status))
+                Err(exit_error(op, &outcome))
             }
             Err(error) => {
                 self.discard(active);
@@ -117,13 +117,24 @@ fn process_spec(
     }
 }
 
-fn exit_error(op: &ExecOp, status: ExitStatus) -> WorkerError {
-    let status = match status {
+fn exit_error(op: &ExecOp, outcome: &Outcome) -> WorkerError {
+    let status = match outcome.status {
         ExitStatus::Code(code) => format!("exit code: {code}"),
-        ExitStatus::Signal(_) => format!("exit code: {}", status.code()),
+        ExitStatus::Signal(_) => format!("exit code: {}", outcome.status.code()),
         ExitStatus::OutOfMemory { peak, limit } => {
             let (peak, limit) = (binary(peak), binary(limit));
             format!("cannot allocate memory (its processes used {peak}, the limit is {limit})")
+        }
+        ExitStatus::OutOfMemoryAbove { peak } => {
+            let why = match &outcome.exhausted {
+                Some(Exhausted::Above { group, limit }) => format!(
+                    "the limit of the control group {}, {}, was reached",
+                    group.display(),
+                    binary(*limit)
+                ),
+                _ => "the machine had no more".to_owned(),
+            };
+            format!("cannot allocate memory (its processes used {}, and {why})", binary(peak))
         }
     };
     WorkerError::Exit { command: op.args.join(" "), status }

@@ -26,12 +26,31 @@ fn everything() -> GroupLimits {
 
 #[test]
 fn hybrid_hosts() {
-    let found = Hierarchies::parse(HYBRID);
+    let groups = "5:cpu,cpuacct:/user/a\n4:memory:/\n1:name=systemd:/x\n0::/user.slice/s.scope\n";
+    let found = Hierarchies::parse(HYBRID, groups);
     assert_eq!(found.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
     assert_eq!(found.memory.as_deref(), Some(Path::new("/sys/fs/cgroup/memory")));
     assert_eq!(found.cpu.as_deref(), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));
     assert_eq!(found.cpuset.as_deref(), Some(Path::new("/sys/fs/cgroup/cpuset")));
     assert_eq!(found.pids, None);
+    let own: Vec<&str> = found.own.iter().map(|it| it.group.to_str().unwrap()).collect();
+    let unified = "/sys/fs/cgroup/unified/user.slice/s.scope";
+    assert_eq!(own, ["/sys/fs/cgroup/cpu,cpuacct/user/a", "/sys/fs/cgroup/memory/", unified]);
+}
+
+#[test]
+fn own_groups_in_containers() {
+    let own = |root: &str, groups: &str| {
+        let mounts = format!("29 25 0:26 {root} /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        let found = Hierarchies::parse(&mounts, groups).own;
+        found.into_iter().next().map(|it| it.group.to_str().unwrap().to_owned())
+    };
+    assert_eq!(own("/", "0::/\n").as_deref(), Some("/sys/fs/cgroup/"));
+    assert_eq!(own("/docker/1", "0::/docker/1/x\n").as_deref(), Some("/sys/fs/cgroup/x"));
+    // Another part of the hierarchy is mounted, or one above that of our namespace.
+    assert_eq!(own("/docker/1", "0::/docker/2\n"), None);
+    assert_eq!(own("/", "0::/../other\n"), None);
+    assert_eq!(own("/", "5:memory:/x\n"), None);
 }
 
 #[test]
@@ -102,6 +121,7 @@ fn version_1_writes() {
     };
     let all = Hierarchies {
         unified: None,
+        own: Vec::new(),
         memory: at("memory"),
         cpu: at("cpu,cpuset"),
         cpuset: at("cpu,cpuset"),
@@ -161,4 +181,39 @@ fn groups_in_a_group_go_first() {
     std::fs::create_dir_all(group.join("of/a/step")).unwrap();
     remove_dir(&group);
     assert!(!group.exists());
+}
+
+/// A tree stands for a delegated scope of version 2: where the builder sits, and what it is told to
+/// hand down. That a kernel takes it is not shown.
+#[test]
+fn the_builder_steps_aside_in_its_own_group() {
+    let temp = tempfile::tempdir().unwrap();
+    let top = temp.path();
+    let scope = top.join("user.slice/run.scope");
+    fs::create_dir_all(&scope).unwrap();
+    for (file, text) in [
+        ("cgroup.controllers", "memory pids\n"),
+        ("cgroup.subtree_control", "\n"),
+        ("cgroup.type", "domain\n"),
+        ("cgroup.procs", &format!("1\n{}\n", std::process::id())),
+    ] {
+        fs::write(scope.join(file), text).unwrap();
+    }
+    // Whoever runs this may write everywhere, but not to a top that is not there.
+    let top = top.join("top");
+    let own = vec![Own { top: top.clone(), group: scope.clone() }];
+    let all = Hierarchies { unified: Some(top.clone()), own, ..Hierarchies::default() };
+    let limits = GroupLimits { pids: Some(9), ..GroupLimits::default() };
+    all.create(&Parent::default(), "lease-1", &limits).unwrap();
+    let read = |file: &str| fs::read_to_string(scope.join(file)).unwrap();
+    assert_eq!(read("drydock-builder/cgroup.procs"), std::process::id().to_string());
+    assert_eq!(read("cgroup.subtree_control"), "+pids");
+    assert_eq!(read("drydock/cgroup.subtree_control"), "+pids");
+    assert_eq!(read("drydock/lease-1/pids.max"), "9");
+    let without = Hierarchies { unified: Some(top), ..Hierarchies::default() };
+    let error = without.create(&Parent::default(), "lease-2", &limits).unwrap_err().to_string();
+    assert!(error.contains("systemd-run --user --scope -p Delegate=yes drydock build"), "{error}");
+    let v1 = Hierarchies { pids: without.unified, ..Hierarchies::default() };
+    let error = v1.create(&Parent::default(), "lease-2", &limits).unwrap_err().to_string();
+    assert!(error.contains("not delegated by itself"), "{error}");
 }

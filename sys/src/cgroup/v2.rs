@@ -9,6 +9,10 @@ use super::limits::{Controller, CpuQuota, GroupLimits, Setting, Swap};
 use super::{CgroupError, Parent, make_dir, v1};
 
 const SUBTREE: &str = "cgroup.subtree_control";
+/// Where the builder goes that sits in a group which is to hand controllers down. It stays there,
+/// and its group goes with the one that it is in (systemd removes a scope when its last process
+/// has ended).
+const ASIDE: &str = "drydock-builder";
 
 /// What is written into a group's files, in this order.
 pub(super) fn settings(controller: Controller, limits: &GroupLimits) -> Vec<Setting> {
@@ -73,12 +77,30 @@ pub(super) fn hand_down(
     Ok(())
 }
 
+/// Moves the builder out of a group that is to hand controllers down, which a group with processes
+/// cannot. The top of all, which has no type, is excepted.
+fn step_aside(group: &Path, pid: u32) -> io::Result<()> {
+    let members = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let pid = pid.to_string();
+    if !group.join("cgroup.type").exists() || !members.lines().any(|it| it == pid) {
+        return Ok(());
+    }
+    let aside = group.join(ASIDE);
+    match fs::create_dir(&aside) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    fs::write(aside.join("cgroup.procs"), pid)
+}
+
 /// What is switched on already may be in a file that only others may write.
 fn enable(group: &Path, controller: &'static str, what: &'static str) -> Result<(), CgroupError> {
     let path = group.join(SUBTREE);
     if lists(&path, controller) {
         return Ok(());
     }
+    step_aside(group, std::process::id())
+        .map_err(|source| CgroupError::Join { path: group.join(ASIDE), source })?;
     fs::write(&path, format!("+{controller}")).map_err(|source: io::Error| match source.kind() {
         // Groups that hand controllers down have no processes of their own, but for the top.
         ErrorKind::ResourceBusy => CgroupError::Occupied { what, path: group.into(), controller },
