@@ -21,12 +21,14 @@ use super::failure::Failure;
 use super::images::Images;
 use super::load_context::Loader;
 use super::lowering::{self, mark_of, place_of};
+use super::one_id;
 use super::session;
 use super::task::Task;
 use crate::agents::Agents;
 use crate::args::{BuildArgs, Call, OutputSpec, ProgressMode};
 use crate::console::{self, Terminals};
 use crate::errors::{Place, chain, diagnostic, recap};
+use crate::open_files;
 use crate::outputs::OutputFile;
 use crate::outputs::destination;
 use crate::outputs::metadata::ImageResult;
@@ -59,7 +61,8 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     let targets = Targets::open(&request.outputs, terminals)?;
     let progress = Progress::start(&view)?;
     if view.mode != ProgressMode::Quiet {
-        let all = request.notes.iter().chain(secrets.notes()).chain(&notes);
+        let one_id = context.one_id.as_ref().map(one_id::note);
+        let all = request.notes.iter().chain(secrets.notes()).chain(&notes).chain(&one_id);
         all.for_each(|note| progress.note(note));
     }
     let cancel = CancelToken::new();
@@ -74,6 +77,7 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
         mode: view.mode,
         colours: view.colours,
     };
+    open_files::raise(&mut build.request.limits);
     let engine = session::open(&build.request.root, context, &build.cancel)?;
     let wake = {
         let engine = engine.clone();
@@ -81,7 +85,11 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     };
     let finished = build.run(&engine, targets);
     drop(wake);
-    build.end(&engine, finished)
+    let ended = build.end(&engine, finished);
+    match &context.one_id {
+        Some(missing) => ended.map_err(|failure| one_id::advise(failure, missing)),
+        None => ended,
+    }
 }
 
 /// A file for what is known of the result, without what an earlier build left in its place.
