@@ -83,18 +83,22 @@ impl Person {
 
     /// Runs the binary as this user, who has no more in the environment than a new login.
     pub fn run<T: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = T>) -> Output {
+        self.command().args(args).output().unwrap()
+    }
+
+    /// The command that [`Self::run`] runs, without arguments. The binary keeps its process id.
+    pub fn command(&self) -> Command {
         let home = self.place("home");
-        Command::new("setpriv")
+        let mut command = Command::new("setpriv");
+        command
             .args(["--reuid", &self.name, "--regid", &self.gid.to_string(), "--init-groups", "--"])
             .arg(self.place("drydock"))
-            .args(args)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", &home)
             .env("SOURCE_DATE_EPOCH", "1000000000")
-            .current_dir(&home)
-            .output()
-            .unwrap()
+            .current_dir(&home);
+        command
     }
 
     /// Builds the context `name` with what `args` say.
