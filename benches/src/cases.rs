@@ -6,7 +6,7 @@ use tests::context::Context;
 use tests::drydock::{Drydock, Run};
 use tests::random::Random;
 
-use crate::{language, syncs};
+use crate::{language, steps, syncs};
 
 /// How large a case is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Size {
 }
 
 impl Size {
-    fn pick<T>(self, small: T, large: T) -> T {
+    pub(crate) fn pick<T>(self, small: T, large: T) -> T {
         match self {
             Self::Small => small,
             Self::Large => large,
@@ -50,12 +50,13 @@ pub fn all(size: Size) -> Vec<Box<dyn Case>> {
         Box::new(Export::new(size, false)),
         Box::new(Export::new(size, true)),
     ];
+    cases.extend(steps::cases(size));
     cases.extend(language::cases(size));
     cases
 }
 
 /// A state directory in which `base:1` is the base image.
-fn with_base() -> Drydock {
+pub(crate) fn with_base() -> Drydock {
     let drydock = Drydock::new();
     drydock.build(&Context::new("FROM busybox\nLABEL base=1\n")).args(["-t", "base:1"]).ok();
     drydock

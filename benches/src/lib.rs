@@ -7,4 +7,5 @@
 pub mod cases;
 pub mod language;
 pub mod measure;
+pub mod steps;
 pub mod syncs;

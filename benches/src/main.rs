@@ -1,8 +1,8 @@
-//! `cargo run --release -p benches [-- --small] [--language] [--rounds N]`: prints the table, of the
-//! Dockerfile language alone if asked to.
+//! `cargo run --release -p benches [-- --small] [--language | --steps] [--rounds
+//! N]`: prints the table, of the Dockerfile language or of starting steps alone if asked to.
 
 use benches::cases::{self, Size};
-use benches::{language, measure};
+use benches::{language, measure, steps};
 
 /// Rounds, unless others are asked for.
 const ROUNDS: usize = 9;
@@ -12,7 +12,11 @@ fn main() {
     let size = if args.iter().any(|a| a == "--small") { Size::Small } else { Size::Large };
     let rounds =
         args.iter().position(|a| a == "--rounds").and_then(|at| args.get(at + 1)?.parse().ok());
-    let language = args.iter().any(|a| a == "--language");
-    let mut cases = if language { language::cases(size) } else { cases::all(size) };
+    let has = |flag: &str| args.iter().any(|a| a == flag);
+    let mut cases = match (has("--language"), has("--steps")) {
+        (true, _) => language::cases(size),
+        (_, true) => steps::cases(size),
+        _ => cases::all(size),
+    };
     print!("{}", measure::table(size, &measure::interleaved(&mut cases, rounds.unwrap_or(ROUNDS))));
 }
