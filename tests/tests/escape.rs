@@ -459,10 +459,10 @@ fn survivors(tier: &Tier) {
 fn full_of_processes(tier: &Tier) {
     let salt = tier.place("salt");
     // A user's own limit counts the builder's threads as well; root has none.
-    let limit = if tier.is_root() { "--resource=pids=40" } else { "--ulimit=nproc=150:150" };
-    let most = if tier.is_root() { 40 } else { 150 };
+    let limit = if tier.is_root() { "--resource=pids=40" } else { "--ulimit=nproc=400:400" };
+    let most = if tier.is_root() { 40 } else { 400 };
     let dockerfile = format!(
-        "FROM busybox\nCOPY --chmod=755 escape /escape\nRUN exec /escape fill 400 {}\n",
+        "FROM busybox\nCOPY --chmod=755 escape /escape\nRUN exec /escape fill 800 {}\n",
         salt.display()
     );
     tier.context("context", &dockerfile, &[]);

@@ -354,7 +354,7 @@ fn at_once(tier: &Tier) {
         "{AT_ONCE} steps at once: at most {} descriptors, {} threads, {} processes, {} namespaces",
         most.descriptors, most.threads, most.processes, most.namespaces
     );
-    assert!(most.processes >= AT_ONCE as usize * 2, "the counting sees the steps");
+    assert!(most.processes >= AT_ONCE as usize, "the counting sees the steps");
     tier.assert_nothing_left(&format!("{AT_ONCE} steps at once"), keyrings);
 }
 
