@@ -38,6 +38,12 @@ pub enum ExecError {
     /// The user or group is unknown in the root file system.
     #[error(transparent)]
     User(#[from] UserError),
+    /// The process is to run as somebody whom the user namespace does not have.
+    #[error("cannot run a process as {what}: this build does not have that id")]
+    NoSuchId {
+        /// Whom.
+        what: String,
+    },
     /// The program does not exist, or nowhere in PATH.
     #[error(
         "exec {name:?}: {}",

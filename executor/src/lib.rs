@@ -17,6 +17,7 @@ mod error;
 mod explain;
 mod host_devices;
 mod hosts;
+mod ids;
 mod masks;
 mod nodes;
 mod outcome;

@@ -48,6 +48,13 @@ pub(crate) fn probe() -> Result<(), Unsupported> {
     bind.open().map(drop).map_err(|source| Unsupported::Mounts { source })
 }
 
+/// Whether limits of resources (getrlimit(2)) may be raised above the builder's own. In a user
+/// namespace the capability does not count for this (`do_prlimit` asks `capable`).
+pub(crate) fn may_raise_limits() -> bool {
+    !sys::userns::inside()
+        && capability::effective().is_ok_and(|have| have.contains(Capabilities::SYS_RESOURCE))
+}
+
 /// What hides a part of /proc, in the text of a mountinfo file (proc_pid_mountinfo(5)). Mounts on
 /// directories that the kernel keeps empty for them hide nothing (`mnt_already_visible`).
 fn masked(mountinfo: &str) -> Option<String> {

@@ -4,7 +4,6 @@
 use std::fs;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
-use sys::capability::{self, Capabilities};
 use sys::program::ResourceLimit;
 
 use crate::error::ExecError;
@@ -70,11 +69,6 @@ pub(crate) fn raised(limits: &[ResourceLimit]) -> Vec<ResourceLimit> {
 /// Refuses limits that this builder may not give.
 pub(crate) fn check(limits: &[ResourceLimit]) -> Result<(), ExecError> {
     let refuse = |limit, reason| Err(ExecError::ResourceLimit { limit: show(limit), reason });
-    // In a user namespace the capability does not count for this (`do_prlimit` asks `capable`).
-    let may_raise = || {
-        !sys::userns::inside()
-            && capability::effective().is_ok_and(|have| have.contains(Capabilities::SYS_RESOURCE))
-    };
     for limit in limits {
         let most = (limit.resource == Resource::Nofile as u32).then(most_files).flatten();
         if let Some(most) = most.filter(|most| limit.hard > *most) {
@@ -83,7 +77,7 @@ pub(crate) fn check(limits: &[ResourceLimit]) -> Result<(), ExecError> {
         }
     }
     for limit in raised(limits) {
-        if !may_raise() {
+        if !crate::probe::may_raise_limits() {
             let own = resource(limit).map_or(0, own_hard);
             let reason = format!(
                 "the builder's own hard limit is {own}, and it lacks the capability \

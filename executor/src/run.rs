@@ -11,6 +11,7 @@ use sys::launch::{Child, Ending, launch, wait_readable};
 use sys::program::{Confinement, Namespaces, Payload, Program, Step};
 use sys::report::Usage;
 use sys::seccomp::Filter;
+use sys::userns::Ids;
 
 use crate::cancel::CancelToken;
 use crate::command::{self, Command};
@@ -21,7 +22,7 @@ use crate::output::{Output, Pump, Reader, Stream, stream};
 use crate::plan::{self, Host, Plan};
 use crate::spec::{Limits, Network, ProcessSpec, Security};
 use crate::user::{self, User};
-use crate::{masks, private, probe, rlimit, seccomp};
+use crate::{ids, masks, private, probe, rlimit, seccomp};
 
 /// Where an [`Executor`] keeps what it needs.
 #[derive(Debug, Clone)]
@@ -38,6 +39,7 @@ pub struct Executor {
     lease: String,
     filter: Filter,
     hierarchies: Hierarchies,
+    ids: Ids,
     runs: AtomicU64,
 }
 
@@ -99,7 +101,8 @@ impl Executor {
         let filter = seccomp::filter().ok_or_else(|| {
             io("choose a system call filter")(io::Error::other(Unsupported::Architecture))
         })?;
-        Ok(Self { host, lease: config.lease, filter, hierarchies, runs: AtomicU64::new(0) })
+        let (lease, ids, runs) = (config.lease, Ids::of_process(), AtomicU64::new(0));
+        Ok(Self { host, lease, filter, hierarchies, ids, runs })
     }
 
     /// Whether this host can run processes at all.
@@ -108,6 +111,12 @@ impl Executor {
     /// What is missing, and how to get it.
     pub fn probe() -> Result<(), Unsupported> {
         probe::probe()
+    }
+
+    /// Whether resource limits may be raised above the builder's own.
+    #[must_use]
+    pub fn may_raise_limits() -> bool {
+        probe::may_raise_limits()
     }
 
     /// Whether this host can give these limits: tried with a group that is removed again.
@@ -144,6 +153,7 @@ impl Executor {
         let root = root.open().map_err(|source| ExecError::Mount { target: "/".into(), source })?;
         let mut user = user::resolve(root.as_fd(), &spec.user)?;
         user.groups.extend(&spec.devices.groups);
+        ids::check(&mut user, &self.ids)?;
         let command = command::prepare(spec, &user)?;
         let files = private::create(spec)?;
         let owner = (user.uid, user.gid);

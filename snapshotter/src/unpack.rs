@@ -178,7 +178,8 @@ fn read_full(content: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
 /// In this order: changing the owner clears setuid and capabilities, writing sets the time.
 fn file_metadata(file: &File, meta: &Metadata) -> io::Result<()> {
     let fd = file.as_fd();
-    rustix::fs::fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
+    rustix::fs::fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))
+        .map_err(|errno| sys::userns::owner_error(meta.uid, meta.gid, errno))?;
     rustix::fs::fchmod(fd, Mode::from_raw_mode(meta.mode))?;
     if let Some(value) = &meta.capability {
         sys::xattr::set(fd, CAPABILITY_XATTR, value)?;

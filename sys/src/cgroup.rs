@@ -8,6 +8,7 @@ mod exhausted;
 mod limits;
 mod list;
 mod name;
+mod offer;
 mod own;
 mod v1;
 mod v2;
@@ -25,6 +26,7 @@ pub use exhausted::Exhausted;
 pub use limits::{CpuQuota, GroupLimits, Swap};
 pub use list::{ListError, NumberList};
 pub use name::Parent;
+pub use offer::{Offer, Version};
 
 /// How often and in which distance the removal of a group is tried that still has members.
 const REMOVE_TRIES: u32 = 100;

@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod copy;
 pub mod detached;
 mod errno;
+pub mod forked;
 mod init;
 pub mod launch;
 pub mod mount;

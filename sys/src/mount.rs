@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::detached::{self, FsContext, Propagation};
 use crate::overlay;
+pub use crate::overlay::appends_layers;
 
 /// One mount of a file system plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,7 +241,9 @@ impl Mount {
                 context.string(c"mode", c"0620")?;
                 context.string(c"ptmxmode", c"0666")?;
                 // Group 5 is `tty` wherever glibc's grantpt was ever used.
-                context.string(c"gid", c"5")?;
+                if crate::userns::Ids::of_process().has_group(5) {
+                    context.string(c"gid", c"5")?;
+                }
                 context.finish(self.flags)
             }
         }

@@ -41,7 +41,7 @@ pub(crate) fn open(overlay: &Overlay, flags: MountFlags) -> Result<OwnedFd, Moun
 
 /// Whether this kernel's overlay takes layers one by one. Kernels before the new mount API of
 /// overlay keep unknown keys until the end, so a key that nobody knows is tried as well.
-fn appends_layers() -> bool {
+pub fn appends_layers() -> bool {
     static KNOWN: OnceLock<bool> = OnceLock::new();
     *KNOWN.get_or_init(|| {
         let Ok(context) = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) else { return false };

@@ -99,8 +99,10 @@ fn limit(context: &Context<'_>) -> Result<(), Failed> {
 /// For another user than 0 the kernel empties the permitted and effective sets on the way.
 fn change_user(context: &Context<'_>) -> Result<(), Failed> {
     let payload = &context.program.payload;
-    rustix::thread::set_thread_groups(&context.prepared.groups)
-        .map_err(|errno| (Operation::Groups, errno))?;
+    if !context.prepared.groups.is_empty() {
+        rustix::thread::set_thread_groups(&context.prepared.groups)
+            .map_err(|errno| (Operation::Groups, errno))?;
+    }
     let (uid, gid) = (payload.uid, payload.gid);
     // SAFETY: numbers only. Raw, because the libc functions would signal the other threads of
     // the builder, which do not exist here.

@@ -142,7 +142,7 @@ pub struct Payload {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
-    /// Supplementary groups.
+    /// Supplementary groups; none leaves those that the builder has.
     pub groups: Vec<u32>,
     /// Limits, set before the user changes.
     pub limits: Vec<ResourceLimit>,

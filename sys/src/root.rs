@@ -347,8 +347,9 @@ impl Root {
     /// Those of `fchownat`.
     pub fn chown(&self, path: impl AsRef<Path>, uid: u32, gid: u32) -> Result<()> {
         self.on("cannot change the owner of", path.as_ref(), |fd| {
-            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-            Ok(rustix::fs::chownat(fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?)
+            let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            rustix::fs::chownat(fd, c"", Some(user), Some(group), AtFlags::EMPTY_PATH)
+                .map_err(|errno| crate::userns::owner_error(uid, gid, errno))
         })
     }
 

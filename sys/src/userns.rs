@@ -1,4 +1,5 @@
-//! Entering a user namespace of one's own, with a range of ids.
+//! Entering a user namespace of one's own, with a range of ids or with one; and what ids the
+//! present one has.
 //!
 //! Who makes a user namespace may map one id into it, its own. More are mapped by the programs
 //! newuidmap(1) and newgidmap(1), which are set-user-id and know from subuid(5) and subgid(5)
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, WaitOptions, getegid, geteuid, waitpid};
 use rustix::thread::UnshareFlags;
 
 use crate::init::exit;
@@ -71,6 +72,14 @@ pub enum EnterError {
         /// What it said.
         complaint: String,
     },
+    /// The only id was not mapped; this process can only end.
+    #[error("cannot map the only id: cannot write {file}: {source}")]
+    MapOne {
+        /// The file below /proc.
+        file: &'static str,
+        /// Cause.
+        source: std::io::Error,
+    },
     /// The namespace is there, but gives no rights; this process can only end.
     #[error("a user namespace can be made, but nothing can be mounted in it: {source}")]
     Powerless {
@@ -106,12 +115,113 @@ pub fn enter(users: &Mapper, groups: &Mapper) -> Result<(), EnterError> {
         .map_err(|errno| EnterError::Unshare { errno })?;
     users.map()?;
     groups.map()?;
+    try_rights()
+}
+
+/// As [`enter`], with no more than the user's own user and group id, which become 0: nobody else
+/// needs to help with that. No process in it can change its supplementary groups (`setgroups`
+/// has to be given up first, user_namespaces(7)).
+///
+/// # Errors
+/// [`EnterError`].
+pub fn enter_one() -> Result<(), EnterError> {
+    // Outside of the namespace: inside they are nobody's until they are mapped.
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    crate::namespace::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)
+        .map_err(|errno| EnterError::Unshare { errno })?;
+    for (file, text) in [
+        ("/proc/self/setgroups", "deny".to_owned()),
+        ("/proc/self/uid_map", format!("0 {uid} 1")),
+        ("/proc/self/gid_map", format!("0 {gid} 1")),
+    ] {
+        std::fs::write(file, text).map_err(|source| EnterError::MapOne { file, source })?;
+    }
+    try_rights()
+}
+
+/// AppArmor may let a namespace be made and take every right in it away.
+fn try_rights() -> Result<(), EnterError> {
     let tmpfs = Mount {
         target: PathBuf::from("/"),
         source: MountSource::Tmpfs { size: None, mode: 0o755 },
         flags: MountFlags::DATA,
     };
     tmpfs.open().map(drop).map_err(|source| EnterError::Powerless { source })
+}
+
+/// The ids that there are in this process's user namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ids {
+    /// The map of user ids; what is outside is told in ids of the namespace around.
+    pub users: Vec<Extent>,
+    /// The map of group ids.
+    pub groups: Vec<Extent>,
+    /// Whether supplementary groups can be changed.
+    pub may_set_groups: bool,
+}
+
+impl Ids {
+    /// Those of this process; all of them where the kernel knows no user namespaces.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}"));
+        let map = |name| read(name).map_or_else(|_| vec![ALL], |text| extents(&text));
+        Self {
+            users: map("uid_map"),
+            groups: map("gid_map"),
+            may_set_groups: !read("setgroups").is_ok_and(|text| text.trim() == "deny"),
+        }
+    }
+
+    /// Whether there is this user id.
+    #[must_use]
+    pub fn has_user(&self, id: u32) -> bool {
+        self.users.iter().any(|extent| extent.has(id))
+    }
+
+    /// Whether there is this group id.
+    #[must_use]
+    pub fn has_group(&self, id: u32) -> bool {
+        self.groups.iter().any(|extent| extent.has(id))
+    }
+
+    /// Whether there is one user and one group.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        [&self.users, &self.groups].iter().all(|map| map.iter().map(|it| it.count).eq([1]))
+    }
+}
+
+const ALL: Extent = Extent { inside: 0, outside: 0, count: u32::MAX };
+
+impl Extent {
+    fn has(&self, id: u32) -> bool {
+        id.checked_sub(self.inside).is_some_and(|at| at < self.count)
+    }
+}
+
+/// The lines of a map file (user_namespaces(7)).
+fn extents(text: &str) -> Vec<Extent> {
+    let extent = |line: &str| {
+        let mut numbers = line.split_ascii_whitespace().map(|it| it.parse().ok());
+        Some(Extent {
+            inside: numbers.next()??,
+            outside: numbers.next()??,
+            count: numbers.next()??,
+        })
+    };
+    text.lines().filter_map(extent).collect()
+}
+
+/// Why an owner could not be given to a file: the kernel's `EINVAL` means an id that the user
+/// namespace does not have.
+#[must_use]
+pub fn owner_error(uid: u32, gid: u32, errno: Errno) -> std::io::Error {
+    if errno != Errno::INVAL {
+        return errno.into();
+    }
+    let text = format!("the owner {uid}:{gid} is none of the ids that this build has");
+    std::io::Error::new(std::io::ErrorKind::InvalidInput, text)
 }
 
 /// A child that waits for its word to execute a program. Dropping it ends it.
@@ -237,6 +347,24 @@ mod tests {
         assert!(!is_initial("0 1000 1\n1 100000 65536\n"));
         assert!(!is_initial("0 0 65536\n"));
         assert!(!is_initial(""));
+    }
+
+    #[test]
+    fn ids_of_a_namespace() {
+        let ids = |users: &str, groups: &str| Ids {
+            users: extents(users),
+            groups: extents(groups),
+            may_set_groups: true,
+        };
+        let many = ids("0 1000 1\n1 100000 65536\n", "0 1000 1\n5 7 8\nnonsense\n");
+        assert!(many.has_user(0) && many.has_user(65536) && !many.has_user(65537));
+        assert!(many.has_group(12) && !many.has_group(13) && !many.has_group(4));
+        assert!(!many.is_one() && ids("0 7 1", "0 7 1").is_one());
+        assert!(!ids("0 7 1", "0 7 2").is_one() && !ids("", "").is_one());
+        assert!(Ids::of_process().has_user(0) || inside());
+        let error = owner_error(5, 6, Errno::INVAL).to_string();
+        assert!(error.contains("5:6"), "{error}");
+        assert_eq!(owner_error(5, 6, Errno::PERM).raw_os_error(), Some(libc::EPERM));
     }
 
     #[test]

@@ -86,11 +86,27 @@ impl Person {
         self.command().args(args).output().unwrap()
     }
 
+    /// The same, started by a program that root starts, and that executes its arguments.
+    pub fn run_by<T: AsRef<std::ffi::OsStr>>(
+        &self,
+        by: &[&str],
+        args: impl IntoIterator<Item = T>,
+    ) -> Output {
+        let words = by.iter().copied().chain(["setpriv"]);
+        self.command_of(words).args(args).output().unwrap()
+    }
+
     /// The command that [`Self::run`] runs, without arguments. The binary keeps its process id.
     pub fn command(&self) -> Command {
+        self.command_of(["setpriv"])
+    }
+
+    fn command_of<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Command {
         let home = self.place("home");
-        let mut command = Command::new("setpriv");
+        let mut words = words.into_iter();
+        let mut command = Command::new(words.next().unwrap());
         command
+            .args(words)
             .args(["--reuid", &self.name, "--regid", &self.gid.to_string(), "--init-groups", "--"])
             .arg(self.place("drydock"))
             .env_clear()

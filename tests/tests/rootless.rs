@@ -236,19 +236,6 @@ impl Drop for Unmount {
 }
 
 #[test]
-fn privileged_without_a_range_it_says_what_is_missing() {
-    let Some(person) = Person::new("no range", false) else { return };
-    prepare(&person, "context", "FROM busybox\nRUN true\n");
-    let told = fails(&person.build("context", &[]));
-    assert!(told.contains(&format!("/etc/subuid has no range for {}", person.name)), "{told}");
-    assert!(told.contains("hint: ") && told.contains("usermod --add-subuids"), "{told}");
-    assert!(!person.state.exists(), "nothing was begun");
-    // What needs no namespace works.
-    ok(&person.run(["images"]));
-    ok(&person.build("context", &["--check"]));
-}
-
-#[test]
 fn privileged_device_nodes_are_named() {
     let Some(person) = Person::new("device nodes", true) else { return };
     let context = Context::new("FROM busybox\nRUN mknod /odd c 1 3\n");

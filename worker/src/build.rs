@@ -109,8 +109,8 @@ impl Engine {
                 source: Box::new(source),
             };
             devices.settle(vertex, exec).map_err(|error| failed(error.into()))?;
+            let executor = self.executor().map_err(failed)?;
             if let Some(limits) = unchecked.take() {
-                let executor = self.executor().map_err(failed)?;
                 executor.check(limits).map_err(|error| failed(error.into()))?;
             }
         }

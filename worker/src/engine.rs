@@ -13,10 +13,10 @@ use crate::error::WorkerError;
 use crate::source::{GitEnvironment, GitState};
 
 /// The file below the snapshots that tells how they are stored.
-const KIND_FILE: &str = "kind";
+pub(crate) const KIND_FILE: &str = "kind";
 const OVERLAY: &str = "overlay";
 const USER_OVERLAY: &str = "user-overlay";
-const COPY: &str = "copy";
+pub(crate) const COPY: &str = "copy";
 
 /// What an engine is opened with.
 pub struct EngineConfig {
@@ -55,6 +55,11 @@ impl Engine {
         let whiteouts = if config.uid != 0 || sys::userns::inside() { "user" } else { "trusted" };
         let dialect = Dialect { whiteouts: whiteouts.to_owned(), owner_uid: config.uid };
         let state = State::open(&config.root, &dialect)?;
+        // A container's maps are not the user's, and its volumes may follow them.
+        if config.uid != 0 && sys::userns::inside() {
+            let used = state.snapshots_dir().join(KIND_FILE).exists();
+            crate::ids::check(state.root(), used)?;
+        }
         let mut notes = state.warnings().to_vec();
         let kind = snapshot_kind(&state, &mut notes)?;
         let snapshotter = Arc::new(Snapshotter::open(&state.snapshots_dir(), kind)?);
@@ -157,13 +162,17 @@ fn snapshot_kind(state: &State, notes: &mut Vec<String>) -> Result<Kind, WorkerE
             state.root().display()
         ));
     }
-    let word = match probe.kind {
+    cache::write_file(&path, word(probe.kind).as_bytes(), Durability::Now)?;
+    Ok(probe.kind)
+}
+
+/// What is written down of it.
+pub(crate) fn word(kind: Kind) -> &'static str {
+    match kind {
         Kind::Overlay => OVERLAY,
         Kind::UserOverlay => USER_OVERLAY,
         Kind::Copy => COPY,
-    };
-    cache::write_file(&path, word.as_bytes(), Durability::Now)?;
-    Ok(probe.kind)
+    }
 }
 
 /// Keeps a step's executor token set by the solver's.

@@ -187,6 +187,19 @@ pub enum WorkerError {
     /// A name that no image has.
     #[error("no such image: {0}")]
     NoImage(Reference),
+    /// The files of the state directory belong to ids that this process does not have.
+    #[error(
+        "{} holds files {what}, which this user does not have now; without them its files would \
+         seem to belong to somebody else. Give the range back (/etc/subuid, /etc/subgid), or use \
+         another state directory (--root)",
+        root.display()
+    )]
+    OtherIds {
+        /// The state directory.
+        root: PathBuf,
+        /// Whose: `of the users 100000 to 165535`.
+        what: String,
+    },
     /// The host cannot run steps.
     #[error("RUN is not possible here: {0}")]
     Unsupported(String),

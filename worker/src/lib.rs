@@ -14,7 +14,9 @@ mod devices;
 mod engine;
 mod error;
 mod exec;
+pub mod facts;
 mod file;
+mod ids;
 pub mod image;
 mod key;
 mod merge;
@@ -38,5 +40,7 @@ pub use executor::{
 };
 pub use output::{Output, Payload, Rewrite, TreeOutput, Used};
 pub use source::{FileTree, GitEnvironment, GitError, NoSecrets, Secrets};
+/// Work in a copy of this process.
+pub use sys::forked;
 /// Entering a user namespace, before there are threads.
 pub use sys::userns;

@@ -4,6 +4,7 @@ pub mod allow;
 pub mod build;
 pub mod call;
 pub mod csv;
+pub mod info;
 pub mod later;
 pub mod limits;
 pub mod output;
@@ -22,6 +23,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use build::{BuildArgs, Network, ProgressMode};
 pub use call::{Call, CallFormat, CallSpec};
+pub use info::{InfoArgs, InfoFormat};
 pub use output::{LayerCompression, LayerOptions, OutputKind, OutputSpec, Stream};
 pub use pair::{BuildArg, ExtraHost, Label, NamedContext};
 pub use secret::{SecretArg, SecretPlace};
@@ -92,6 +94,8 @@ pub enum Command {
     Du(DuArgs),
     /// Remove what no image needs from the cache
     Prune(PruneArgs),
+    /// Show what this host gives to builds, and what more would take
+    Info(InfoArgs),
     /// Show the version
     Version,
 }

@@ -18,7 +18,7 @@ pub(crate) struct Failure {
     /// The error that it is about, for advice and for `--debug`.
     cause: Option<BoxError>,
     /// Advice that the error alone does not give.
-    hint: Option<&'static str>,
+    advice: Vec<String>,
 }
 
 impl Failure {
@@ -26,12 +26,12 @@ impl Failure {
     pub(crate) fn error(error: impl Into<BoxError>) -> Self {
         let error = error.into();
         let message = chain::message(error.as_ref());
-        Self { shown: String::new(), message, cause: Some(error), hint: None }
+        Self { shown: String::new(), message, cause: Some(error), advice: Vec::new() }
     }
 
     /// A message of its own, after what is to be shown with it.
     pub(crate) fn told(shown: String, message: impl Into<String>, cause: Option<BoxError>) -> Self {
-        Self { shown, message: message.into(), cause, hint: None }
+        Self { shown, message: message.into(), cause, advice: Vec::new() }
     }
 
     /// Nothing to tell but a status of 1: what there is to say is on standard output.
@@ -50,8 +50,9 @@ impl Failure {
     }
 
     /// The same with advice.
-    pub(crate) fn hint(self, hint: &'static str) -> Self {
-        Self { hint: Some(hint), ..self }
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.advice.push(hint.into());
+        self
     }
 
     /// In one line, for a line of progress.
@@ -73,7 +74,7 @@ impl Failure {
             console::err(&format!("caused by: {cause}"));
         }
         let hints = cause.iter().flat_map(|c| hints::hints(c.as_ref()));
-        for hint in self.hint.map(str::to_owned).into_iter().chain(hints) {
+        for hint in self.advice.iter().cloned().chain(hints) {
             console::err(&format!("hint: {hint}"));
         }
     }

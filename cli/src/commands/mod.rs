@@ -7,9 +7,11 @@ mod epoch;
 mod export;
 mod failure;
 mod images;
+mod info;
 mod load_context;
 mod load_into;
 mod lowering;
+mod one_id;
 mod session;
 mod stdin;
 mod store;
@@ -37,7 +39,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(usage) => return finish(console::out(&usage.text).map_err(Failure::output), false),
     };
     let debug = cli.global.debug;
-    let stores = !matches!(cli.command, Command::Version);
+    let stores = !matches!(cli.command, Command::Version | Command::Info(_));
     let context = match Context::new(cli.global, stores) {
         Ok(context) => context,
         Err(failure) => return finish(Err(failure), debug),
@@ -53,6 +55,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Pull(args) => store::pull(&args, &context),
         Command::Du(args) => usage::du(&args, &context),
         Command::Prune(args) => usage::prune(&args, &context),
+        Command::Info(args) => info::run(&args, &context),
         Command::Version => console::out(&version::text()).map_err(Failure::output),
     };
     finish(result, debug)
@@ -66,6 +69,8 @@ pub(crate) struct Context {
     pub(crate) uid: u32,
     /// Why an ordinary user has no user namespace.
     pub(crate) unavailable: Option<Unavailable>,
+    /// Why an ordinary user has a user namespace with one id only.
+    pub(crate) one_id: Option<Unavailable>,
 }
 
 impl Context {
@@ -74,11 +79,13 @@ impl Context {
     fn new(global: args::GlobalArgs, stores: bool) -> Result<Self, Failure> {
         let environment = Environment::of_process();
         let uid = rustix::process::geteuid().as_raw();
-        let mut context = Self { global, environment, uid, unavailable: None };
+        let mut context = Self { global, environment, uid, unavailable: None, one_id: None };
         if stores && !context.is_root() {
             let host = Host::of_process(&context.environment);
-            if let Entered::Outside(unavailable) = rootless::enter(&host)? {
-                context.unavailable = Some(unavailable);
+            match rootless::enter(&host)? {
+                Entered::Ranges => {}
+                Entered::One(missing) => context.one_id = Some(missing),
+                Entered::Outside(unavailable) => context.unavailable = Some(unavailable),
             }
         }
         Ok(context)

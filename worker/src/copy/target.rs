@@ -379,7 +379,8 @@ impl Target<'_> {
 
     fn finish_file(&self, file: &File, meta: &Metadata, owners: bool) -> io::Result<()> {
         let ids = self.ids(meta, owners);
-        rustix::fs::fchown(file, Some(Uid::from_raw(ids.uid)), Some(Gid::from_raw(ids.gid)))?;
+        rustix::fs::fchown(file, Some(Uid::from_raw(ids.uid)), Some(Gid::from_raw(ids.gid)))
+            .map_err(|errno| sys::userns::owner_error(ids.uid, ids.gid, errno))?;
         rustix::fs::fchmod(file, Mode::from_raw_mode(self.mode_of(meta.mode, false)))?;
         if let Some(capability) = meta.capability.as_ref().filter(|_| owners) {
             sys::xattr::set(file.as_fd(), CAPABILITY, capability)?;

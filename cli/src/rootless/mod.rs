@@ -1,11 +1,15 @@
 //! Building as an ordinary user: what a user namespace with a range of ids takes, what of it is
-//! missing here, and how to get it.
+//! missing here, and what is left then: a namespace with one id, or none.
 //!
 //! [`Host`] is what is known of the machine; [`Host::plan`] is pure. A command that works on the
 //! state directory enters the namespace before anything else, with one thread ([`enter`]).
 
+mod missing;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+pub use missing::{Missing, Unavailable};
 
 use worker::userns::{self, EnterError, Extent, Mapper};
 
@@ -29,78 +33,6 @@ const SWITCHES: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// Something that building as an ordinary user needs and that is not here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// A program that maps ids.
-    Program(&'static str),
-    /// A range of user or group ids for this user.
-    Range {
-        /// The file that has none.
-        file: &'static str,
-        /// The user, by name where there is one.
-        user: String,
-    },
-    /// A switch of the kernel forbids it: what would allow it.
-    Switch(&'static str),
-    /// The kernel, or a filter of system calls, forbids it.
-    Kernel(String),
-    /// The programs are there, and did not do it.
-    Map(String),
-}
-
-/// Why no user namespace could be had: everything that is missing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "as an ordinary user this needs a user namespace with a range of ids, and {}",
-    .0.iter().map(Missing::message).collect::<Vec<_>>().join("; ")
-)]
-pub struct Unavailable(pub Vec<Missing>);
-
-impl Missing {
-    fn message(&self) -> String {
-        match self {
-            Self::Program(name) => format!("the program {name} is not installed"),
-            Self::Range { file, user } => format!("{file} has no range for {user}"),
-            Self::Switch(allow) => {
-                let name = allow.split('=').next().unwrap_or(allow);
-                format!("the setting {name} forbids it")
-            }
-            Self::Kernel(reason) | Self::Map(reason) => reason.clone(),
-        }
-    }
-
-    /// How to get it.
-    fn hint(&self) -> String {
-        match self {
-            Self::Program(_) => "install newuidmap and newgidmap: `apt install uidmap`, elsewhere \
-                                 the package shadow-utils or shadow"
-                .to_owned(),
-            Self::Range { user, .. } => format!(
-                "give {user} a range that nobody else has, as root: `usermod --add-subuids \
-                 100000-165535 --add-subgids 100000-165535 {user}`"
-            ),
-            Self::Switch(allow) => format!("allow it, as root: `sysctl -w {allow}`"),
-            Self::Kernel(_) => "in a container, allow the system calls unshare and mount \
-                                (`--security-opt seccomp=unconfined`); or run it as root"
-                .to_owned(),
-            Self::Map(_) => "newuidmap and newgidmap must be set-user-id root, in a place that is \
-                             not mounted nosuid, and the process must not have no_new_privs; or \
-                             run it as root"
-                .to_owned(),
-        }
-    }
-}
-
-impl Unavailable {
-    /// How to get what is missing, each advice once.
-    pub fn hints(&self) -> Vec<String> {
-        let mut hints: Vec<String> = self.0.iter().map(Missing::hint).collect();
-        hints.dedup();
-        hints
-    }
-}
-
 /// What is known of the machine and the user.
 #[derive(Clone, Debug, Default)]
 pub struct Host {
@@ -122,6 +54,18 @@ pub struct Host {
     pub newgidmap: Option<PathBuf>,
     /// Those of the switches that forbid user namespaces.
     pub forbidding: Vec<&'static str>,
+    /// Whether this process and its children get no rights from set-user-id programs
+    /// (`no_new_privs`, prctl(2)).
+    pub no_new_privileges: bool,
+}
+
+/// Which user namespace can be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// The user is 0, and the ranges of the user follow from 1 on; for user ids and for group ids.
+    Ranges(Mapper, Mapper),
+    /// The user is 0, and nobody else is there: what more would take.
+    One(Unavailable),
 }
 
 impl Host {
@@ -143,16 +87,18 @@ impl Host {
             subgid: read("/etc/subgid"),
             newuidmap: program("newuidmap"),
             newgidmap: program("newgidmap"),
+            no_new_privileges: read("/proc/self/status")
+                .lines()
+                .any(|line| line.split_whitespace().eq(["NoNewPrivs:", "1"])),
             forbidding: SWITCHES.iter().filter(|it| forbids(it)).map(|it| it.2).collect(),
         }
     }
 
-    /// The maps of a namespace in which this user is 0, and the ranges of the user follow from 1
-    /// on; for user ids and for group ids.
+    /// The best namespace that this user can have.
     ///
     /// # Errors
-    /// All that is missing.
-    pub fn plan(&self) -> Result<(Mapper, Mapper), Unavailable> {
+    /// All that is missing, where the kernel's settings forbid every namespace.
+    pub fn plan(&self) -> Result<Plan, Unavailable> {
         let user = self.name();
         let mut missing = Vec::new();
         let users = self.mapper("newuidmap", &self.newuidmap, self.uid, &mut missing);
@@ -168,10 +114,16 @@ impl Host {
                     mapper
                 })
             });
+        if self.no_new_privileges {
+            missing.push(Missing::Privileges);
+        }
         missing.extend(self.forbidding.iter().map(|allow| Missing::Switch(allow)));
+        if !self.forbidding.is_empty() {
+            return Err(Unavailable(missing));
+        }
         match ranges {
-            [Some(users), Some(groups)] if missing.is_empty() => Ok((users, groups)),
-            _ => Err(Unavailable(missing)),
+            [Some(users), Some(groups)] if missing.is_empty() => Ok(Plan::Ranges(users, groups)),
+            _ => Ok(Plan::One(Unavailable(missing))),
         }
     }
 
@@ -234,7 +186,8 @@ fn append(extents: &mut Vec<Extent>, ranges: &[(u32, u32)]) {
     }
 }
 
-fn find(name: &str, path: Option<&str>) -> Option<PathBuf> {
+/// A program in `path` or where programs usually are.
+pub fn find(name: &str, path: Option<&str>) -> Option<PathBuf> {
     let dirs = path.unwrap_or_default().split(':').filter(|dir| dir.starts_with('/'));
     dirs.chain(PROGRAM_DIRS).map(|dir| Path::new(dir).join(name)).find(|place| place.is_file())
 }
@@ -258,7 +211,9 @@ pub fn ssh_command(home: &Path) -> Option<String> {
 #[derive(Debug)]
 pub enum Entered {
     /// This process is user 0 of a namespace with the user's ids.
-    Inside,
+    Ranges,
+    /// This process is user 0 of a namespace that has no other id: what more would take.
+    One(Unavailable),
     /// It is what it was.
     Outside(Unavailable),
 }
@@ -268,19 +223,20 @@ pub enum Entered {
 /// # Errors
 /// If it turned out too late that it cannot: then this process can only end.
 pub fn enter(host: &Host) -> Result<Entered, Unavailable> {
-    let (users, groups) = match host.plan() {
-        Ok(maps) => maps,
+    let (entered, inside) = match host.plan() {
+        Ok(Plan::Ranges(users, groups)) => (userns::enter(&users, &groups), Entered::Ranges),
+        Ok(Plan::One(missing)) => (userns::enter_one(), Entered::One(missing)),
         Err(unavailable) => return Ok(Entered::Outside(unavailable)),
     };
-    match userns::enter(&users, &groups) {
-        Ok(()) => Ok(Entered::Inside),
+    match entered {
+        Ok(()) => Ok(inside),
         Err(error @ (EnterError::Prepare { .. } | EnterError::Unshare { .. })) => {
             Ok(Entered::Outside(Unavailable(vec![Missing::Kernel(error.to_string())])))
         }
         Err(error @ EnterError::Map { .. }) => {
             Err(Unavailable(vec![Missing::Map(error.to_string())]))
         }
-        Err(error @ EnterError::Powerless { .. }) => {
+        Err(error @ (EnterError::MapOne { .. } | EnterError::Powerless { .. })) => {
             Err(Unavailable(vec![Missing::Kernel(error.to_string())]))
         }
     }
@@ -301,6 +257,22 @@ mod tests {
             newuidmap: Some("/usr/bin/newuidmap".into()),
             newgidmap: Some("/usr/bin/newgidmap".into()),
             forbidding: Vec::new(),
+            no_new_privileges: false,
+        }
+    }
+
+    fn ranges_of(host: &Host) -> (Mapper, Mapper) {
+        match host.plan() {
+            Ok(Plan::Ranges(users, groups)) => (users, groups),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What is missing for more than one id.
+    fn one_of(host: &Host) -> Vec<Missing> {
+        match host.plan() {
+            Ok(Plan::One(Unavailable(missing))) => missing,
+            other => panic!("{other:?}"),
         }
     }
 
@@ -310,7 +282,7 @@ mod tests {
 
     #[test]
     fn own_id_first_and_the_ranges_behind_it() {
-        let (users, groups) = host().plan().unwrap();
+        let (users, groups) = ranges_of(&host());
         let want = [(0, 1000, 1), (1, 165_536, 65536), (65537, 300_000, 10)];
         assert_eq!(extents(&users), want);
         assert_eq!(extents(&groups), [(0, 1001, 1), (1, 165_536, 65536)]);
@@ -320,9 +292,9 @@ mod tests {
     #[test]
     fn users_that_are_in_no_file() {
         let nameless = Host { passwd: String::new(), login: Some("ann".into()), ..host() };
-        assert_eq!(extents(&nameless.plan().unwrap().1).len(), 2);
+        assert_eq!(extents(&ranges_of(&nameless).1).len(), 2);
         let numbered = Host { subgid: "1000:7:8".into(), passwd: String::new(), ..host() };
-        assert_eq!(extents(&numbered.plan().unwrap().1), [(0, 1001, 1), (1, 7, 8)]);
+        assert_eq!(extents(&ranges_of(&numbered).1), [(0, 1001, 1), (1, 7, 8)]);
     }
 
     #[test]
@@ -364,10 +336,25 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_and_the_programs_refuse() {
-        let error = Unavailable(vec![Missing::Kernel("no: EPERM".into())]);
-        assert!(error.to_string().ends_with("no: EPERM"));
-        assert!(error.hints()[0].contains("seccomp=unconfined"));
-        assert!(Unavailable(vec![Missing::Map("no".into())]).hints()[0].contains("nosuid"));
+    fn one_id_where_more_cannot_be_had() {
+        let range = |file| Missing::Range { file, user: "ann".into() };
+        let bare = Host { subuid: String::new(), subgid: String::new(), ..host() };
+        assert_eq!(one_of(&bare), [range("/etc/subuid"), range("/etc/subgid")]);
+        let alone = Host { newuidmap: None, ..host() };
+        assert_eq!(one_of(&alone), [Missing::Program("newuidmap")]);
+        let kept = Host { no_new_privileges: true, ..host() };
+        assert_eq!(one_of(&kept), [Missing::Privileges]);
+        assert!(Unavailable(one_of(&kept)).hints()[0].contains("no_new_privs"));
+    }
+
+    #[test]
+    fn none_where_the_kernel_forbids_it() {
+        for (_, _, allow) in SWITCHES {
+            let forbidden = Host { forbidding: vec![allow], ..host() };
+            assert_eq!(forbidden.plan(), Err(Unavailable(vec![Missing::Switch(allow)])));
+        }
+        let error = Host { forbidding: vec![SWITCHES[1].2], ..host() }.plan().unwrap_err();
+        assert!(error.to_string().contains("user.max_user_namespaces forbids"), "{error}");
+        assert!(error.hints()[0].contains("sysctl -w user.max_user_namespaces=15000"));
     }
 }
