@@ -45,6 +45,8 @@ pub struct BuildRequest {
     pub limits: worker::Limits,
     /// Devices that RUN steps may use.
     pub devices: DeviceAccess,
+    /// How snapshots are to be stored.
+    pub snapshotter: worker::Backend,
     /// Whether only the image's id is printed.
     pub quiet: bool,
     /// The state directory.
@@ -134,6 +136,7 @@ impl BuildRequest {
             jobs: args.jobs,
             limits: args.limits.resolve().map_err(RequestError::Limits)?,
             devices: devices(args, environment),
+            snapshotter: args.snapshotter.into(),
             quiet: args.quiet,
             root: environment
                 .state_directory(global.root.as_deref(), is_root)

@@ -27,6 +27,7 @@ impl Snapshotter {
     }
 
     fn diff(&self, active: &Active, hints: &Hints) -> Result<LayerManifest> {
+        self.at_rest(&active.dir)?;
         let fs = open_dir(&active.dir.join("fs"))?;
         let scanned = scan(&fs, self.kind())?;
         let tree = self.tree(active.parent.as_ref())?;

@@ -28,6 +28,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Snapshots that fuse-overlayfs stacks, and no such program.
+    #[error("cannot mount snapshots: the program fuse-overlayfs is not there")]
+    NoProgram,
     /// A file that describes a snapshot does not say what it should.
     #[error("cannot read {}: {reason}", path.display())]
     Corrupt {

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use sys::fuse::FuseOverlay;
 use sys::mount::{Mount, MountFlags, MountSource, Overlay, Upper};
 use sys::root::{Context, Root};
 
-use crate::snapshotter::{PROBE_PREFIX, Snapshotter};
+use crate::snapshotter::{PROBE_PREFIX, Snapshotter, open_dir};
 use crate::{Error, Kind, Result, SnapshotId};
 
 /// `statfs(2)`: the magic number of overlayfs.
@@ -30,9 +31,17 @@ impl Snapshotter {
             true => Kind::UserOverlay,
             false => Kind::Overlay,
         };
+        Self::probe_kind(dir, kind, None)
+    }
+
+    /// As [`Self::probe`], of one kind; [`Kind::FuseOverlay`] takes the `program`.
+    pub fn probe_kind(dir: &Path, kind: Kind, program: Option<&Path>) -> Probe {
+        if kind == Kind::Copy {
+            return Probe { kind, reason: None };
+        }
         let name = format!("{PROBE_PREFIX}{}", SnapshotId::random());
         let result = Root::at(dir).map_err(Error::from).and_then(|root| {
-            let result = try_overlay(dir, &root, &name, kind);
+            let result = try_overlay(dir, &root, &name, (kind, program));
             let removed = root.remove_all(&name).map_err(Error::from);
             result.and(removed)
         });
@@ -43,10 +52,15 @@ impl Snapshotter {
     }
 }
 
-fn try_overlay(dir: &Path, root: &Root, name: &str, kind: Kind) -> Result<()> {
+fn try_overlay(
+    dir: &Path,
+    root: &Root,
+    name: &str,
+    (kind, program): (Kind, Option<&Path>),
+) -> Result<()> {
     let fail = |reason: &str| Error::Mount { id: "(probe)".to_owned(), reason: reason.to_owned() };
     let stat = rustix::fs::fstatfs(root.fd()).context("cannot look at the file system of", dir)?;
-    if stat.f_type as u64 == OVERLAYFS_MAGIC {
+    if stat.f_type as u64 == OVERLAYFS_MAGIC && kind != Kind::FuseOverlay {
         // Newer kernels may take it, but then marks are stored in another way.
         return Err(fail("the directory is on an overlay itself"));
     }
@@ -59,16 +73,20 @@ fn try_overlay(dir: &Path, root: &Root, name: &str, kind: Kind) -> Result<()> {
     base.create_file("lower/d/old", 0o644)?;
     base.create_file("lower/gone", 0o644)?;
     let path = |part: &str| dir.join(name).join(part);
-    let mount = Mount {
-        target: "/".into(),
-        source: MountSource::Overlay(Overlay {
-            lowers: vec![path("lower2"), path("lower")],
-            upper: Some(Upper { dir: path("upper"), work: path("work") }),
-            user_xattr: kind.user_xattr(),
-            volatile: true,
-        }),
-        flags: MountFlags::default(),
+    let overlay = Overlay {
+        lowers: vec![path("lower2"), path("lower")],
+        upper: Some(Upper { dir: path("upper"), work: path("work") }),
+        user_xattr: kind.user_xattr(),
+        volatile: true,
     };
+    let source = match kind {
+        Kind::FuseOverlay => {
+            let program = program.ok_or(Error::NoProgram)?.to_owned();
+            MountSource::FuseOverlay(FuseOverlay { program, base: dir.to_owned(), overlay })
+        }
+        _ => MountSource::Overlay(overlay),
+    };
+    let mount = Mount { target: "/".into(), source, flags: MountFlags::default() };
     let mounted = mount.open().map_err(|error| fail(&error.to_string()))?;
     let merged = Root::new(mounted);
     merged.create_file("new", 0o644)?;
@@ -76,11 +94,18 @@ fn try_overlay(dir: &Path, root: &Root, name: &str, kind: Kind) -> Result<()> {
     merged.remove_all("d")?;
     merged.mkdir("d", 0o755)?;
     merged.open("new", OFlags::RDWR)?;
-    let upper = Root::at(&path("upper"))?;
-    let whiteout = upper.try_stat("gone")?.is_some_and(|stat| stat.special == (0, 0));
-    let opaque = kind.marks().map_or("", |marks| marks.opaque);
-    let mark = upper.get_xattr("d", opaque.as_bytes())?;
-    if !merged.read_dir("d")?.is_empty() || !whiteout || mark.as_deref() != Some(b"y") {
+    let empty = merged.read_dir("d")?.is_empty();
+    drop(merged);
+    let upper = open_dir(&path("upper"))?;
+    if kind == Kind::FuseOverlay {
+        sys::fuse::at_rest(&path("upper"))
+            .map(drop)
+            .context("cannot finish the overlay of", dir)?;
+    }
+    let entries = crate::scan::scan(&upper, kind)?;
+    let whiteout = entries.iter().any(|e| e.path.as_bytes() == b"gone" && e.whiteout);
+    let opaque = entries.iter().any(|e| e.path.as_bytes() == b"d" && e.opaque);
+    if !empty || !whiteout || !opaque {
         return Err(fail("the overlay does not behave like one"));
     }
     Ok(())

@@ -36,7 +36,7 @@ impl Kind {
                 opaque: "trusted.overlay.opaque",
                 elsewhere: ["trusted.overlay.redirect", "trusted.overlay.metacopy"],
             }),
-            Self::UserOverlay => Some(&Marks {
+            Self::UserOverlay | Self::FuseOverlay => Some(&Marks {
                 opaque: "user.overlay.opaque",
                 elsewhere: ["user.overlay.redirect", "user.overlay.metacopy"],
             }),
@@ -44,6 +44,12 @@ impl Kind {
         }
     }
 }
+
+/// How fuse-overlayfs marks a directory that hides what lower layers have: with an attribute of
+/// its own (versions before 1.13; later ones with that of overlayfs), and with files in it. All
+/// names with `.wh.` are refused to a step, so the files are nobody else's.
+const FUSE_OPAQUE: &str = "user.fuseoverlayfs.opaque";
+const FUSE_MARKERS: [&str; 2] = [".wh..wh..opq", ".wh..opq"];
 
 /// With fewer directories than this, a level is read on this thread alone.
 const PARALLEL_FROM: usize = 4;
@@ -114,8 +120,27 @@ fn in_order(mut directories: HashMap<TreePath, Vec<Scanned>>) -> Vec<Scanned> {
 fn scan_dir(root: &OwnedFd, dir: &TreePath, kind: Kind) -> Result<Vec<Scanned>> {
     let what = "cannot read directory";
     let fd = walk::open_below(root, dir.as_path()).context(what, dir.as_path())?;
-    let entries = walk::read_dir(&fd).context(what, dir.as_path())?;
+    let mut entries = walk::read_dir(&fd).context(what, dir.as_path())?;
+    if kind == Kind::FuseOverlay {
+        unmark(&fd, &mut entries).context("cannot take a marker out of", dir.as_path())?;
+    }
     entries.into_iter().map(|entry| scan_entry(&fd, dir, &entry, kind)).collect()
+}
+
+/// Removes the files by which fuse-overlayfs marks a directory; its time stays.
+fn unmark(fd: &OwnedFd, entries: &mut Vec<DirEntry>) -> std::io::Result<()> {
+    let is_marker = |entry: &DirEntry| FUSE_MARKERS.iter().any(|name| entry.name == *name);
+    if !entries.iter().any(is_marker) {
+        return Ok(());
+    }
+    let (seconds, nanos) = Stat::of_fd(fd)?.mtime;
+    for marker in entries.extract_if(.., |entry| is_marker(entry)) {
+        rustix::fs::unlinkat(fd, &marker.name, rustix::fs::AtFlags::empty())?;
+    }
+    let omit = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+    let mtime = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
+    let times = rustix::fs::Timestamps { last_access: omit, last_modification: mtime };
+    Ok(rustix::fs::futimens(fd, &times)?)
 }
 
 fn scan_entry(fd: &OwnedFd, dir: &TreePath, entry: &DirEntry, kind: Kind) -> Result<Scanned> {
@@ -171,6 +196,15 @@ fn strip(fd: BorrowedFd<'_>, name: &OsStr, kind: Kind, scanned: &mut Scanned) ->
                 && read()?.as_deref() == Some(b"y") =>
             {
                 scanned.opaque = true;
+            }
+            a if kind == Kind::FuseOverlay && is(a, FUSE_OPAQUE) && scanned.stat.is_dir() => {
+                if let Some(marks) = marks.filter(|_| !scanned.opaque) {
+                    xattr::set_at(fd, name, marks.opaque.as_bytes(), b"y")
+                        .context("cannot mark as opaque", path)?;
+                }
+                scanned.opaque = true;
+                xattr::remove_at(fd, name, &attribute)
+                    .context("cannot remove an attribute of", path)?;
             }
             a if marks.is_some_and(|marks| marks.elsewhere.iter().any(|mark| is(a, mark))) => {
                 let reason = "its content is in a layer below (overlay redirect or metacopy)";

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use oci::layer::{ContentHash, LayerManifest, Tree, TreePath};
+use sys::fuse::FuseOverlay;
 use sys::mount::{Mount, MountFlags, MountSource, Overlay, Upper};
 use sys::root::{Context, Root};
 use sys::walk;
@@ -37,6 +38,9 @@ pub enum Kind {
     /// The same, with the marks of overlayfs in `user.*` attributes: inside a user namespace
     /// nobody may write `trusted.*`.
     UserOverlay,
+    /// As [`Self::UserOverlay`], and in the same dialect, but stacked by the program
+    /// fuse-overlayfs. What it writes in its own dialect is rewritten at the commit.
+    FuseOverlay,
     /// Each snapshot is a copy of its parent with the changes made: where overlayfs does not
     /// work.
     Copy,
@@ -46,11 +50,11 @@ impl Kind {
     /// Whether overlayfs stacks the snapshots.
     #[must_use]
     pub fn is_overlay(self) -> bool {
-        matches!(self, Self::Overlay | Self::UserOverlay)
+        !matches!(self, Self::Copy)
     }
 
     pub(crate) fn user_xattr(self) -> bool {
-        self == Self::UserOverlay
+        matches!(self, Self::UserOverlay | Self::FuseOverlay)
     }
 }
 
@@ -115,6 +119,8 @@ pub struct Hints {
 pub struct Snapshotter {
     dir: PathBuf,
     kind: Kind,
+    /// The program that stacks snapshots of [`Kind::FuseOverlay`].
+    program: Option<PathBuf>,
     /// Snapshots never change, so what was read stays true.
     known: Mutex<HashMap<SnapshotId, Known>>,
 }
@@ -138,7 +144,13 @@ impl Snapshotter {
     /// If it can't be created.
     pub fn open(dir: &Path, kind: Kind) -> Result<Self> {
         std::fs::create_dir_all(dir.join(EMPTY)).context("cannot create directory", dir)?;
-        Ok(Self { dir: dir.to_owned(), kind, known: Mutex::default() })
+        Ok(Self { dir: dir.to_owned(), kind, program: None, known: Mutex::default() })
+    }
+
+    /// Names the program fuse-overlayfs, which [`Kind::FuseOverlay`] needs for every mount.
+    #[must_use]
+    pub fn with_program(self, program: Option<PathBuf>) -> Self {
+        Self { program, ..self }
     }
 
     /// How snapshots are stored here.
@@ -163,7 +175,7 @@ impl Snapshotter {
     /// Where the files of a snapshot are: of its layer, or of a copy all of them.
     pub(crate) fn fs(&self, id: SnapshotId) -> Result<PathBuf> {
         let owner = match self.kind {
-            Kind::Overlay | Kind::UserOverlay => self.layer_of(&id)?,
+            Kind::Overlay | Kind::UserOverlay | Kind::FuseOverlay => self.layer_of(&id)?,
             Kind::Copy => id,
         };
         Ok(self.path(owner).join("fs"))
@@ -251,7 +263,9 @@ impl Snapshotter {
     pub fn rootfs(&self, active: &Active) -> Result<Mount> {
         let fs = active.dir.join("fs");
         let lowers = match self.kind {
-            Kind::Overlay | Kind::UserOverlay => self.lowers(active.parent.as_ref())?,
+            Kind::Overlay | Kind::UserOverlay | Kind::FuseOverlay => {
+                self.lowers(active.parent.as_ref())?
+            }
             Kind::Copy => Vec::new(),
         };
         if lowers.is_empty() {
@@ -264,11 +278,8 @@ impl Snapshotter {
         let upper = Some(Upper { dir: fs, work });
         let user_xattr = self.kind.user_xattr();
         let overlay = Overlay { lowers, upper, user_xattr, volatile: true };
-        Ok(Mount {
-            target: "/".into(),
-            source: MountSource::Overlay(overlay),
-            flags: MountFlags::default(),
-        })
+        let source = self.source(overlay)?;
+        Ok(Mount { target: "/".into(), source, flags: MountFlags::default() })
     }
 
     /// How to mount a snapshot, read-only, at `/`; without one an empty directory.
@@ -285,7 +296,24 @@ impl Snapshotter {
         let lowers = self.lowers(Some(id))?;
         let user_xattr = self.kind.user_xattr();
         let overlay = Overlay { lowers, upper: None, user_xattr, volatile: false };
-        Ok(Mount { target: "/".into(), source: MountSource::Overlay(overlay), flags })
+        Ok(Mount { target: "/".into(), source: self.source(overlay)?, flags })
+    }
+
+    fn source(&self, overlay: Overlay) -> Result<MountSource> {
+        if self.kind != Kind::FuseOverlay {
+            return Ok(MountSource::Overlay(overlay));
+        }
+        let program = self.program.clone().ok_or(Error::NoProgram)?;
+        Ok(MountSource::FuseOverlay(FuseOverlay { program, base: self.dir.clone(), overlay }))
+    }
+
+    /// Waits until all is on disk that was written through the mount of `dir`.
+    pub(crate) fn at_rest(&self, dir: &Path) -> Result<()> {
+        if self.kind == Kind::FuseOverlay {
+            let fs = dir.join("fs");
+            sys::fuse::at_rest(&fs).map(drop).context("cannot finish the overlay of", &fs)?;
+        }
+        Ok(())
     }
 
     /// The layers' directories, topmost first, each of them once: an overlay that is given a
@@ -465,6 +493,7 @@ impl Snapshotter {
     /// # Errors
     /// What can't be deleted stays as garbage.
     pub fn discard(&self, active: Active) -> Result<()> {
+        self.at_rest(&active.dir)?;
         self.trash(&active.dir)
     }
 

@@ -8,6 +8,7 @@ pub mod copy;
 pub mod detached;
 mod errno;
 pub mod forked;
+pub mod fuse;
 mod init;
 pub mod launch;
 pub mod mount;

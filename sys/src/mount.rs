@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::detached::{self, FsContext, Propagation};
+use crate::fuse::FuseOverlay;
 use crate::overlay;
 pub use crate::overlay::appends_layers;
 
@@ -61,6 +62,8 @@ impl MountFlags {
 pub enum MountSource {
     /// Layers on top of each other.
     Overlay(Overlay),
+    /// The same, by a program.
+    FuseOverlay(FuseOverlay),
     /// A file or directory of the host; symbolic links in `source` are followed.
     Bind {
         /// An absolute path of the host.
@@ -201,6 +204,14 @@ pub enum MountError {
         /// Their options.
         bytes: usize,
     },
+    /// The program fuse-overlayfs cannot serve an overlay.
+    #[error("cannot mount with fuse-overlayfs: cannot {step}: {source}")]
+    Fuse {
+        /// Which call.
+        step: &'static str,
+        /// Cause.
+        source: std::io::Error,
+    },
     /// Neither lower directories nor an upper one.
     #[error("an overlay without any directory")]
     EmptyOverlay,
@@ -223,6 +234,7 @@ impl Mount {
     pub fn open(&self) -> Result<OwnedFd, MountError> {
         match &self.source {
             MountSource::Overlay(it) => overlay::open(it, self.flags),
+            MountSource::FuseOverlay(it) => it.open(self.flags),
             MountSource::Bind { source, recursive } => bind(source, *recursive, self.flags),
             MountSource::Tmpfs { size, mode } => {
                 let context = FsContext::begin("tmpfs")?;

@@ -3,20 +3,18 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use cache::{Dialect, Durability, Holding, State};
+use cache::{Dialect, Holding, State};
 use executor::{Executor, ExecutorConfig};
 use registry::{Client, ClientConfig};
-use snapshotter::{ACTIVE_SUFFIX, Kind, Snapshotter};
+use snapshotter::{ACTIVE_SUFFIX, Snapshotter};
 use solver::{CancelToken, StepContext};
 
+use crate::backend::{self, SnapshotChoice};
 use crate::error::WorkerError;
 use crate::source::{GitEnvironment, GitState};
 
 /// The file below the snapshots that tells how they are stored.
 pub(crate) const KIND_FILE: &str = "kind";
-const OVERLAY: &str = "overlay";
-const USER_OVERLAY: &str = "user-overlay";
-pub(crate) const COPY: &str = "copy";
 
 /// What an engine is opened with.
 pub struct EngineConfig {
@@ -28,6 +26,8 @@ pub struct EngineConfig {
     pub git: GitEnvironment,
     /// The user id that this process was started with: a state directory belongs to one.
     pub uid: u32,
+    /// How snapshots are to be stored.
+    pub snapshots: SnapshotChoice,
     /// Stops what is not a step: compressing layers.
     pub cancel: CancelToken,
 }
@@ -61,8 +61,9 @@ impl Engine {
             crate::ids::check(state.root(), used)?;
         }
         let mut notes = state.warnings().to_vec();
-        let kind = snapshot_kind(&state, &mut notes)?;
-        let snapshotter = Arc::new(Snapshotter::open(&state.snapshots_dir(), kind)?);
+        let kind = backend::decide(&state, &config.snapshots, &mut notes)?;
+        let snapshotter = Snapshotter::open(&state.snapshots_dir(), kind)?;
+        let snapshotter = Arc::new(snapshotter.with_program(config.snapshots.program));
         let dead = sweep(&state, &snapshotter, &mut notes);
         Ok(Self {
             state: Arc::new(state),
@@ -140,39 +141,6 @@ fn sweep(state: &State, snapshotter: &Snapshotter, notes: &mut Vec<String>) -> V
         }
     }
     names
-}
-
-/// How snapshots are stored here. It is found out once: the two kinds cannot be mixed.
-fn snapshot_kind(state: &State, notes: &mut Vec<String>) -> Result<Kind, WorkerError> {
-    let path = state.snapshots_dir().join(KIND_FILE);
-    match std::fs::read_to_string(&path).as_deref().map(str::trim) {
-        Ok(OVERLAY) => return Ok(Kind::Overlay),
-        Ok(USER_OVERLAY) => return Ok(Kind::UserOverlay),
-        Ok(COPY) => return Ok(Kind::Copy),
-        _ => {}
-    }
-    if !rustix::process::geteuid().is_root() {
-        // Nobody who may mount: snapshots are made by others, who find out for themselves.
-        return Ok(Kind::Copy);
-    }
-    let probe = Snapshotter::probe(&state.snapshots_dir());
-    if let Some(reason) = &probe.reason {
-        notes.push(format!(
-            "overlayfs does not work in {}: {reason}; snapshots are plain copies there, which is slower",
-            state.root().display()
-        ));
-    }
-    cache::write_file(&path, word(probe.kind).as_bytes(), Durability::Now)?;
-    Ok(probe.kind)
-}
-
-/// What is written down of it.
-pub(crate) fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Overlay => OVERLAY,
-        Kind::UserOverlay => USER_OVERLAY,
-        Kind::Copy => COPY,
-    }
 }
 
 /// Keeps a step's executor token set by the solver's.

@@ -7,6 +7,7 @@
 //!
 //! It parses no Dockerfile and prints nothing.
 
+mod backend;
 mod build;
 mod context;
 pub mod copy;
@@ -32,6 +33,7 @@ mod usage;
 pub use build::{BuildInput, ContextInput};
 pub use context::ContextTree;
 pub use devices::DeviceAccess;
+pub use backend::{Backend, SnapshotChoice};
 pub use engine::{Engine, EngineConfig};
 pub use error::WorkerError;
 pub use executor::cdi::{CdiError, DIRECTORIES as DEVICE_DIRECTORIES, Grant, Grants};

@@ -28,6 +28,7 @@ pub(crate) fn engine(root: &Path) -> Arc<Engine> {
         registry: registry::ClientConfig::default(),
         git: crate::GitEnvironment::new(std::env::vars_os()),
         uid: rustix::process::geteuid().as_raw(),
+        snapshots: crate::SnapshotChoice::default(),
         cancel: solver::CancelToken::new(),
     };
     Arc::new(Engine::open(config).unwrap())

@@ -116,6 +116,10 @@ pub struct BuildArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = STEPS)]
     pub jobs: Option<NonZeroUsize>,
 
+    /// How snapshots are stored: auto, overlay, fuse-overlayfs or copy
+    #[arg(long, value_name = "NAME", value_enum, default_value = "auto", hide_default_value = true, hide_possible_values = true, help_heading = STEPS)]
+    pub snapshotter: Snapshots,
+
     /// What a step may use.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -161,6 +165,31 @@ pub enum Network {
     None,
     /// The host's, by name
     Host,
+}
+
+/// `--snapshotter`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Snapshots {
+    /// As in the state directory; in a new one, overlayfs or else plain copies
+    #[default]
+    Auto,
+    /// overlayfs of the kernel
+    Overlay,
+    /// The program fuse-overlayfs
+    FuseOverlayfs,
+    /// Plain copies
+    Copy,
+}
+
+impl From<Snapshots> for worker::Backend {
+    fn from(asked: Snapshots) -> Self {
+        match asked {
+            Snapshots::Auto => Self::Auto,
+            Snapshots::Overlay => Self::Overlay,
+            Snapshots::FuseOverlayfs => Self::FuseOverlayfs,
+            Snapshots::Copy => Self::Copy,
+        }
+    }
 }
 
 /// `--progress`.

@@ -78,7 +78,8 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
         colours: view.colours,
     };
     open_files::raise(&mut build.request.limits);
-    let engine = session::open(&build.request.root, context, &build.cancel)?;
+    let engine =
+        session::open(&build.request.root, context, build.request.snapshotter, &build.cancel)?;
     let wake = {
         let engine = engine.clone();
         build.cancel.on_cancel(move || engine.client().shutdown())

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use solver::CancelToken;
-use worker::{Engine, EngineConfig};
+use worker::{Backend, Engine, EngineConfig, SnapshotChoice};
 
 use super::Context;
 use super::failure::Failure;
@@ -26,6 +26,7 @@ const OTHER_ROOT: &str = "another state directory can be given with --root or DR
 pub(crate) fn open(
     root: &Path,
     context: &Context,
+    backend: Backend,
     cancel: &CancelToken,
 ) -> Result<Arc<Engine>, Failure> {
     let environment = &context.environment;
@@ -34,6 +35,10 @@ pub(crate) fn open(
         registry: client::config(environment)?,
         git: worker::GitEnvironment::new(&git_variables(context)),
         uid: context.uid,
+        snapshots: SnapshotChoice {
+            backend,
+            program: rootless::find("fuse-overlayfs", environment.variable("PATH")),
+        },
         cancel: cancel.clone(),
     };
     let engine = Engine::open(config).map_err(|error| {
@@ -75,7 +80,7 @@ impl Store {
             .environment
             .state_directory(context.global.root.as_deref(), context.is_root())
             .ok_or(RequestError::NoRoot)?;
-        open(&root, context, &CancelToken::new()).map(Self)
+        open(&root, context, Backend::Auto, &CancelToken::new()).map(Self)
     }
 }
 

@@ -157,7 +157,12 @@ impl<'a> Question<'a> {
         if let Some((engine, _)) = self.engine.get() {
             return Ok(engine);
         }
-        let engine = session::open(&self.request.root, self.context, &self.cancel)?;
+        let engine = session::open(
+            &self.request.root,
+            self.context,
+            self.request.snapshotter,
+            &self.cancel,
+        )?;
         self.tell_notes(&engine);
         let wake = {
             let engine = engine.clone();

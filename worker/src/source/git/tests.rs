@@ -468,6 +468,7 @@ fn with_environment(root: &Path, variables: &[(&str, &str)]) -> Engine {
         registry: registry::ClientConfig::default(),
         git: crate::GitEnvironment::new(variables.iter().copied()),
         uid: 0,
+        snapshots: crate::SnapshotChoice::default(),
         cancel: solver::CancelToken::new(),
     };
     Engine::open(config).unwrap()
