@@ -125,10 +125,10 @@ impl SnapshotFacts {
         }
         if !rustix::process::geteuid().is_root() {
             let reason = Some("nothing can be mounted".to_owned());
-            return Self { kind: crate::engine::COPY.to_owned(), reason, decided: false };
+            return Self { kind: crate::backend::COPY.to_owned(), reason, decided: false };
         }
         let probe = Snapshotter::probe(dir);
-        let kind = crate::engine::word(probe.kind).to_owned();
+        let kind = crate::backend::word(probe.kind).to_owned();
         Self { kind, reason: probe.reason, decided: false }
     }
 }

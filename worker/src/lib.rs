@@ -30,10 +30,10 @@ pub mod source;
 mod testing;
 mod usage;
 
+pub use backend::{Backend, SnapshotChoice};
 pub use build::{BuildInput, ContextInput};
 pub use context::ContextTree;
 pub use devices::DeviceAccess;
-pub use backend::{Backend, SnapshotChoice};
 pub use engine::{Engine, EngineConfig};
 pub use error::WorkerError;
 pub use executor::cdi::{CdiError, DIRECTORIES as DEVICE_DIRECTORIES, Grant, Grants};
