@@ -13,11 +13,12 @@ use crate::rootless;
 const PROGRAMS: [(&str, &str, &str); 6] = [
     ("newuidmap", "ranges of ids for ordinary users", "uidmap"),
     ("newgidmap", "ranges of ids for ordinary users", "uidmap"),
-    ("fuse-overlayfs", "snapshots where overlayfs does not work", "fuse-overlayfs"),
+    (FUSE, "snapshots where overlayfs does not work", FUSE),
     ("pasta", "the network mode isolated", "passt"),
     ("git", "git contexts and ADD of repositories", "git"),
     ("ssh", "git over ssh", "openssh-client"),
 ];
+const FUSE: &str = "fuse-overlayfs";
 const TUN: &str = "/dev/net/tun";
 
 /// Looks for them.
@@ -32,6 +33,12 @@ pub(super) fn look(report: &mut Report, environment: &Environment) {
         report.programs.push(Program { name, use_for, path: found });
     }
     isolated(report);
+    let served = report.programs.iter().any(|it| it.name == FUSE && it.path.is_some());
+    if served && plain_copies(report) && !report.snapshots.decided {
+        report.hints.push(format!(
+            "overlays of the program {FUSE} can be asked for: `drydock build --snapshotter {FUSE}`"
+        ));
+    }
     let socket = environment.variable("SSH_AUTH_SOCK").filter(|it| !it.is_empty());
     let is_socket =
         |path: &&str| std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
@@ -42,9 +49,14 @@ pub(super) fn look(report: &mut Report, environment: &Environment) {
 fn wanted(name: &str, report: &Report) -> bool {
     match name {
         "newuidmap" | "newgidmap" => false,
-        "fuse-overlayfs" => report.snapshots.kind == "copy" && report.builds.tier != Tier::Root,
+        FUSE => plain_copies(report),
         _ => true,
     }
+}
+
+/// Whether an ordinary user has no overlays of the kernel.
+fn plain_copies(report: &Report) -> bool {
+    report.snapshots.kind == "copy" && report.builds.tier != Tier::Root
 }
 
 /// `isolated` takes a program and a device.
