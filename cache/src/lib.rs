@@ -31,6 +31,7 @@ mod warnings;
 mod watermark;
 
 pub mod blob;
+pub mod build_log;
 pub mod context;
 pub mod gc;
 pub mod image;

@@ -11,6 +11,7 @@ use oci::Timestamp;
 use solver::{ActionKey, Claim, ContentId, KeyBuilder, Record, RecordStore, StoreError};
 
 use crate::blob::BlobStore;
+use crate::build_log;
 use crate::claim;
 use crate::clock::BootId;
 use crate::context::ContextHashes;
@@ -34,7 +35,7 @@ use crate::warnings::Warnings;
 use crate::watermark::Watermark;
 
 /// Every directory in a state directory.
-const BUCKETS: [&str; 14] = [
+const BUCKETS: [&str; 15] = [
     "locks",
     "blobs-v1",
     "blobs-v1/sha256",
@@ -43,6 +44,7 @@ const BUCKETS: [&str; 14] = [
     "context-v1",
     "mounts-v1",
     "git-v1",
+    build_log::BUCKET,
     "done",
     "inflight",
     "leases",
@@ -280,6 +282,10 @@ impl State {
     /// The size of the database of records and facts, in bytes.
     pub fn records_size(&self) -> u64 {
         self.store.database.size()
+    }
+
+    pub(crate) fn trash(&self) -> &Trash {
+        &self.trash
     }
 
     pub(crate) fn store(&self) -> &Store {

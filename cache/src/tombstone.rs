@@ -1,0 +1,152 @@
+//! Which steps' results were taken away by collection, when, and by what rule.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use oci::Timestamp;
+use solver::ActionKey;
+
+use crate::codec::{Decoder, Encoder};
+use crate::durable::{self, Durability};
+use crate::error::{At, CacheError};
+use crate::gc::Request;
+use crate::lock::{FileLock, Mode};
+
+/// Grows when the encoding changes; a file of another version is none.
+const VERSION: u32 = 1;
+
+/// Tombstones that are kept; the oldest go.
+const MAX_TOMBSTONES: usize = 20_000;
+
+/// The file is never longer, in bytes.
+const MAX_FILE: u64 = 8 << 20;
+
+/// A rule is never longer, in bytes.
+const MAX_RULE: usize = 200;
+
+/// What became of the result of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// When it was taken away.
+    pub at: Timestamp,
+    /// By what, for people: `prune --all`.
+    pub rule: String,
+}
+
+/// The tombstones of a state directory, read when the first one is asked for.
+pub struct Tombstones {
+    path: PathBuf,
+    lock: PathBuf,
+    read: OnceLock<HashMap<ActionKey, Tombstone>>,
+}
+
+impl Tombstones {
+    pub(crate) fn new(path: PathBuf, lock: PathBuf) -> Self {
+        Self { path, lock, read: OnceLock::new() }
+    }
+
+    /// What became of the result of a step, if it was taken away.
+    pub fn get(&self, key: &ActionKey) -> Option<&Tombstone> {
+        self.read.get_or_init(|| read(&self.path).into_iter().collect()).get(key)
+    }
+
+    /// Adds tombstones.
+    pub(crate) fn add(&self, keys: &[ActionKey], stone: &Tombstone) -> Result<(), CacheError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        if let Some(dir) = self.path.parent() {
+            fs::create_dir_all(dir).at("create", dir)?;
+        }
+        let _only_writer = FileLock::acquire(&self.lock, Mode::Exclusive)?;
+        let mut all = read(&self.path);
+        all.retain(|(key, _)| !keys.contains(key));
+        all.extend(keys.iter().map(|key| (*key, stone.clone())));
+        let first = all.len().saturating_sub(MAX_TOMBSTONES);
+        durable::write_file(&self.path, &encode(&all[first..]), Durability::Grouped)
+    }
+}
+
+/// What a collection is called after the request for it.
+pub(crate) fn rule_of(request: &Request) -> String {
+    let mut rule = match request.keep_bytes {
+        Some(bytes) => format!("collection down to {bytes} bytes"),
+        None => "prune".to_owned(),
+    };
+    if request.all {
+        rule.push_str(" --all");
+    }
+    if request.unused_since.is_some() {
+        rule.push_str(", not used for longer than its limit");
+    }
+    rule
+}
+
+fn encode(all: &[(ActionKey, Tombstone)]) -> Vec<u8> {
+    let mut e = Encoder::default();
+    e.u32(VERSION);
+    for (key, stone) in all {
+        let end = stone.rule.floor_char_boundary(MAX_RULE);
+        e.raw(key.as_bytes()).time(stone.at).bytes(&stone.rule.as_bytes()[..end]);
+    }
+    e.finish()
+}
+
+/// What a damaged file has before the damage counts.
+fn read(path: &Path) -> Vec<(ActionKey, Tombstone)> {
+    let mut bytes = Vec::new();
+    let Ok(file) = File::open(path) else { return Vec::new() };
+    if file.take(MAX_FILE).read_to_end(&mut bytes).is_err() {
+        return Vec::new();
+    }
+    let mut d = Decoder::new(&bytes);
+    if d.u32() != Some(VERSION) {
+        return Vec::new();
+    }
+    std::iter::from_fn(|| {
+        let key = ActionKey::from_bytes(d.array()?);
+        Some((key, Tombstone { at: d.time()?, rule: d.text()? }))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u8) -> ActionKey {
+        ActionKey::from_bytes([n; 32])
+    }
+
+    #[test]
+    fn the_last_one_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Tombstones::new(dir.path().join("evicted"), dir.path().join("lock"));
+        let stone = |seconds, rule: &str| Tombstone {
+            at: Timestamp { seconds, nanos: 0 },
+            rule: rule.to_owned(),
+        };
+        assert_eq!(open().get(&key(1)), None);
+        open().add(&[key(1), key(2)], &stone(1, "prune")).unwrap();
+        open().add(&[key(2)], &stone(2, "prune --all")).unwrap();
+        let all = open();
+        assert_eq!(all.get(&key(1)), Some(&stone(1, "prune")));
+        assert_eq!(all.get(&key(2)), Some(&stone(2, "prune --all")));
+        assert_eq!(all.get(&key(3)), None);
+        let bytes = fs::read(dir.path().join("evicted")).unwrap();
+        fs::write(dir.path().join("evicted"), &bytes[..bytes.len() - 1]).unwrap();
+        assert_eq!(open().get(&key(2)), None);
+        assert!(open().get(&key(1)).is_some());
+    }
+
+    #[test]
+    fn rules_have_names() {
+        let request = Request { all: true, ..Request::default() };
+        assert_eq!(rule_of(&request), "prune --all");
+        let request = Request { keep_bytes: Some(9), ..Request::default() };
+        assert_eq!(rule_of(&request), "collection down to 9 bytes");
+    }
+}
