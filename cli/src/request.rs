@@ -106,6 +106,7 @@ impl BuildRequest {
         lower.labels = args.labels.iter().map(|l| (l.key.clone(), l.value.clone())).collect();
         lower.no_cache = args.no_cache;
         lower.no_cache_filter.clone_from(&args.no_cache_filter);
+        lower.step_ages.clone_from(&args.ttl);
         lower.network = match args.network {
             Network::Default => NetworkMode::Default,
             Network::None => NetworkMode::None,

@@ -25,10 +25,10 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use ignore::{IgnoreError, parse_ignore};
 pub use lower::{
     Entitlement, HistorySource, ImageLocation, ImageRequest, ImageResolver, LowerError,
-    LowerOptions, Lowered, MAIN_CONTEXT, NamedContext, ResolvedBase, ResolvedImage, lower,
+    LowerOptions, Lowered, MAIN_CONTEXT, NamedContext, ResolvedBase, ResolvedImage, StepAge, lower,
     lower_with_warnings, outline, targets,
 };
-pub use value::parse_size;
+pub use value::{parse_age, parse_size};
 
 /// A Dockerfile as it was read.
 #[derive(Clone, Debug)]

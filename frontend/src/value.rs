@@ -1,6 +1,11 @@
 //! The small languages of values: booleans, durations, sizes, modes, ports, signals.
 
+use std::time::Duration;
+
 use oci::Platform;
+
+/// The longest age, in seconds: more is a mistake.
+const MAX_AGE: u64 = 100 * 366 * 86_400;
 
 /// Reads a boolean as Go's `strconv.ParseBool` does.
 pub(crate) fn parse_bool(text: &str) -> Option<bool> {
@@ -73,6 +78,33 @@ pub(crate) fn show_duration(nanos: u64) -> String {
             }
         }
     }
+}
+
+/// Reads an age, in whole units: `90s`, `15m`, `24h`, `7d`, `2w`, `1d12h`; `0` is none. At most a
+/// hundred years.
+pub fn parse_age(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut seconds = None;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        let unit = match rest.as_bytes()[digits] {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3600,
+            b'd' => 86_400,
+            b'w' => 604_800,
+            _ => return None,
+        };
+        let sum = number.checked_mul(unit)?.checked_add(seconds.unwrap_or(0))?;
+        seconds = Some(sum).filter(|sum| *sum <= MAX_AGE);
+        seconds?;
+        rest = &rest[digits + 1..];
+    }
+    seconds.map(Duration::from_secs)
 }
 
 /// Reads a size of memory as Docker does: `64m`, `1.5GiB`, `100`, in bytes.
@@ -194,6 +226,37 @@ mod tests {
             (1_050_000_000, "1.05s"),
         ] {
             assert_eq!(show_duration(nanos), want);
+        }
+    }
+
+    #[test]
+    fn ages() {
+        for (text, want) in [
+            ("0", 0),
+            ("0s", 0),
+            ("90s", 90),
+            ("15m", 900),
+            ("24h", 86_400),
+            ("7d", 604_800),
+            ("1w2d", 777_600),
+        ] {
+            assert_eq!(parse_age(text), Some(Duration::from_secs(want)), "{text}");
+        }
+        for bad in [
+            "",
+            "h",
+            "24",
+            "-1h",
+            "+1h",
+            "1.5h",
+            "1h5",
+            "1x",
+            "1 h",
+            "1µ",
+            "99999999999999999999s",
+            "101w9999w",
+        ] {
+            assert_eq!(parse_age(bad), None, "{bad}");
         }
     }
 

@@ -70,6 +70,13 @@ fn messages() {
             "FROM a\nRUN --network=hots y\n",
             "unsupported value \"hots\" for --network (did you mean \"host\"?)",
         ),
+        (
+            "FROM a\nRUN --ttl=24x y\n",
+            "invalid age \"24x\" for --ttl (write a number with s, m, h, d or w",
+        ),
+        ("FROM a\nRUN --ttl= y\n", "invalid age \"\" for --ttl"),
+        ("FROM a\nRUN --ttl y\n", "missing a value on flag: --ttl"),
+        ("FROM a\nCOPY --ttl=1h x y\n", "unknown flag: --ttl"),
         ("FROM a\nADD --checksum=sha256:12 https://x/y /\n", "invalid checksum \"sha256:12\""),
         ("FROM a\nADD --checksum=sha256:12 x /\n", "requires HTTP(S) or git sources"),
         (

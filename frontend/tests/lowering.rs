@@ -3,12 +3,15 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use frontend::{
-    HistorySource, ImageLocation, LowerError, LowerOptions, NamedContext, lower, parse,
+    HistorySource, ImageLocation, LowerError, LowerOptions, NamedContext, StepAge, lower, parse,
 };
 use graph::dump::dump;
-use graph::{CopySource, ExecOp, FileAction, ModeChange, NetworkMode, Op, SourceOp, Unpack};
+use graph::{
+    CopySource, ExecOp, FileAction, Freshness, ModeChange, NetworkMode, Op, SourceOp, Unpack,
+};
 use support::{Images, busybox, errors, lowered, lowered_with, options};
 
 fn history(text: &str) -> Vec<String> {
@@ -404,6 +407,99 @@ COPY --from=tools /t /t
     assert_eq!(local.as_deref(), Some("src"));
 }
 
+/// The steps that may not be of any age, and that age.
+fn aged(text: &str, ages: &[(&str, u64)]) -> Vec<String> {
+    let age = |(step, seconds): &(&str, u64)| StepAge {
+        step: (*step).to_owned(),
+        age: Duration::from_secs(*seconds),
+    };
+    let asked = LowerOptions { step_ages: ages.iter().map(age).collect(), ..options() };
+    let lowered = lowered_with(text, &asked);
+    let shown = |vertex: &graph::Vertex| match vertex.meta.freshness {
+        Freshness::MaxAge(age) => {
+            let name = vertex.meta.name.split("] ").last().unwrap_or_default();
+            Some(format!("{name} {}", age.as_secs()))
+        }
+        _ => None,
+    };
+    lowered.definition.vertices().iter().filter_map(shown).collect()
+}
+
+const AGED: &str = "\
+ARG URL=http://x/?a=b
+FROM busybox AS build
+ARG URL
+RUN --ttl=24h apt-get update
+COPY --link . /src
+RUN get $URL && \\
+  make
+FROM busybox AS unused
+RUN lint
+FROM busybox
+WORKDIR /w
+COPY --from=build /src /
+RUN <<EOF
+echo one
+echo two
+EOF
+";
+
+#[test]
+fn a_step_says_how_old_its_result_may_be() {
+    assert_eq!(aged(AGED, &[]), ["RUN --ttl=24h apt-get update 86400"]);
+    // It changes neither what is done nor what the image says.
+    let with = lowered("FROM busybox\nRUN --ttl=1h make\n");
+    let without = lowered("FROM busybox\nRUN make\n");
+    assert_eq!(execs(&with), execs(&without));
+    assert_eq!(with.config, without.config);
+    assert_eq!(dump(&with.definition).matches(" max-age=3600s ").count(), 1);
+    // Of equal steps the stricter one counts.
+    let twice = "FROM busybox AS a\nRUN --ttl=7d x\nFROM busybox AS b\nRUN --ttl=1m x\n\
+                 FROM b\nCOPY --from=a /x /\n";
+    assert_eq!(aged(twice, &[]), ["RUN --ttl=7d x 60"]);
+}
+
+#[test]
+fn a_build_says_how_old_results_may_be() {
+    const OWN: &str = "RUN --ttl=24h apt-get update 86400";
+    const MAKE: &str = "RUN get http://x/?a=b &&   make 5";
+    for (step, want) in [
+        ("build", &["RUN --ttl=24h apt-get update 5", "COPY --link . /src 5", MAKE][..]),
+        ("BUILD:3", &[OWN, "COPY --link . /src 5"]),
+        ("0:2", &["RUN --ttl=24h apt-get update 5"]),
+        ("stage-2:2", &[OWN, "WORKDIR /w 5"]),
+        ("get $URL", &[OWN, MAKE]),
+        ("get http://x/?a=b", &[OWN, MAKE]),
+        ("?a=b && make", &[OWN, MAKE]),
+        ("echo two", &[OWN, "RUN <<EOF (echo one...) 5"]),
+        // What the target does not need.
+        ("unused", &[OWN]),
+        ("unused:9", &[OWN]),
+        ("lint", &[OWN]),
+    ] {
+        assert_eq!(aged(AGED, &[(step, 5)]), want, "{step}");
+    }
+    // The last one that names a step counts, and what is asked counts more than the file.
+    let got = aged(AGED, &[("build", 5), ("apt-get", 604_800), ("--link", 7)]);
+    assert_eq!(got, ["RUN --ttl=24h apt-get update 604800", "COPY --link . /src 7", MAKE]);
+    let all = StepAge { step: "build".to_owned(), age: Duration::ZERO };
+    let all = LowerOptions { no_cache: true, step_ages: vec![all], ..options() };
+    assert!(!dump(&lowered_with(AGED, &all).definition).contains("max-age"));
+}
+
+#[test]
+fn a_step_that_is_nowhere_is_an_error() {
+    for step in ["biuld", "build:5", "2:1x", "FROM busybox", "three"] {
+        let age = StepAge { step: step.to_owned(), age: Duration::ZERO };
+        let asked = LowerOptions { step_ages: vec![age], ..options() };
+        let error = lower(&parse("Dockerfile", AGED), &asked, &Images::default()).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains(&format!("no step is {step:?} of --ttl")), "{error}");
+        let listed = "\n  build:4  RUN get http://x/?a=b &&   make\n  stage-2:2  WORKDIR /w\n";
+        assert!(error.contains(listed), "{error}");
+    }
+}
+
 #[test]
 fn options_reach_the_steps() {
     let text = "FROM busybox AS a\nRUN one\nFROM a\nRUN --network=none two\nCOPY x y\n";
@@ -422,7 +518,10 @@ fn options_reach_the_steps() {
     assert_eq!(built.config.config.labels["l"], "v");
     let ignored = |l: &frontend::Lowered| -> Vec<String> {
         let vertices = l.definition.vertices().iter();
-        vertices.filter(|v| v.meta.ignore_cache).map(|v| v.meta.name.clone()).collect()
+        vertices
+            .filter(|v| v.meta.freshness == Freshness::Build)
+            .map(|v| v.meta.name.clone())
+            .collect()
     };
     assert_eq!(ignored(&built), ["[a 2/2] RUN one"]);
     let all = lowered_with(text, &LowerOptions { no_cache: true, ..options() });

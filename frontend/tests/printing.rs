@@ -205,6 +205,7 @@ fn flag() -> impl Strategy<Value = String> {
             "network",
             "security",
             "device",
+            "ttl",
             "platform",
             "interval",
             "timeout",
@@ -214,7 +215,7 @@ fn flag() -> impl Strategy<Value = String> {
     );
     let value = prop_oneof![
         3 => prop::sample::select(
-            &["", "=true", "=false", "=", "=none", "=1:2", "=1m30.5s", "=3", "='a b'", "=\"c'd\"",
+            &["", "=true", "=false", "=", "=none", "=1:2", "=1m30.5s", "=3", "=24h", "='a b'", "=\"c'd\"",
               "=e\\ f", "=g` h", "=\"i\\\"j\"", "='k' 'l'"][..],
         ).prop_map(str::to_owned),
         1 => noise().prop_map(|v| format!("={v}")),

@@ -55,6 +55,7 @@ const PIECES: &[&str] = &[
     "--exclude=",
     "--parents",
     "--network=none",
+    "--ttl=7d",
     "--platform=",
     "--",
     "=",

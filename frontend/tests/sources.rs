@@ -88,7 +88,7 @@ EOF
     let alone = lowered("FROM scratch\nCOPY --link a b\n");
     assert!(!dump(&alone.definition).contains("merge"));
     let all = lowered_with(text, &LowerOptions { no_cache: true, ..options() });
-    let again = |v: &&graph::Vertex| v.meta.ignore_cache;
+    let again = |v: &&graph::Vertex| v.meta.freshness == graph::Freshness::Build;
     assert_eq!(all.definition.vertices().iter().filter(again).count(), 4);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::{Op, SourceMap, Span};
+use crate::{Freshness, Op, SourceMap, Span};
 
 /// The position of a vertex in its definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,8 +57,8 @@ pub struct VertexMeta {
     pub words: Vec<(String, Span)>,
     /// The stage it belongs to: its name, or its number.
     pub stage: String,
-    /// Run it even if its result is known (`--no-cache`).
-    pub ignore_cache: bool,
+    /// How old a result may be that stands in for running it.
+    pub freshness: Freshness,
 }
 
 /// A whole build as data: vertices in an order where inputs come first.
@@ -78,14 +78,15 @@ impl Definition {
     }
 
     /// Adds a vertex and returns its position; an equal one that is there already is returned
-    /// instead (and ignores the cache if either does).
+    /// instead (and is as fresh as the stricter of both wants it).
     ///
     /// # Panics
     /// If an input is not in this definition: a bug of the caller, never of a Dockerfile.
     pub fn add(&mut self, vertex: Vertex) -> VertexIndex {
         let digest = self.digest_of(&vertex);
         if let Some(at) = self.by_digest.get(&digest) {
-            self.vertices[at.0].meta.ignore_cache |= vertex.meta.ignore_cache;
+            let meta = &mut self.vertices[at.0].meta;
+            meta.freshness = meta.freshness.stricter(vertex.meta.freshness);
             return *at;
         }
         let at = VertexIndex(self.vertices.len());
@@ -160,9 +161,9 @@ mod tests {
         let a = d.add(mkdir("/a", None));
         let mut again = mkdir("/a", None);
         again.meta.name = "another name".into();
-        again.meta.ignore_cache = true;
+        again.meta.freshness = Freshness::Build;
         assert_eq!(d.add(again), a);
-        assert!(d.vertex(a).meta.ignore_cache);
+        assert_eq!(d.vertex(a).meta.freshness, Freshness::Build);
         let b = d.add(mkdir("/a", Some(a)));
         assert_ne!(a, b);
         assert_ne!(d.digest(a), d.digest(b));

@@ -2,14 +2,18 @@
 
 use std::fmt::Write;
 
-use crate::Definition;
+use crate::{Definition, Freshness};
 
 /// One line per vertex: its position, kind, inputs and name.
 pub fn dump(definition: &Definition) -> String {
     let mut out = String::new();
     for (at, vertex) in definition.vertices().iter().enumerate() {
         let inputs: Vec<String> = vertex.inputs.iter().map(|i| format!("v{}", i.0)).collect();
-        let flags = if vertex.meta.ignore_cache { " ignore-cache" } else { "" };
+        let flags = match vertex.meta.freshness {
+            Freshness::Any => String::new(),
+            Freshness::MaxAge(age) => format!(" max-age={}s", age.as_secs()),
+            Freshness::Build => " ignore-cache".to_owned(),
+        };
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,

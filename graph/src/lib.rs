@@ -9,6 +9,7 @@ pub mod definition;
 pub mod dump;
 pub mod exec;
 pub mod file;
+pub mod freshness;
 pub mod git;
 pub mod near;
 pub mod op;
@@ -23,6 +24,7 @@ pub use exec::{
 pub use file::{
     CopyAction, CopySource, FileAction, FileOp, InlineFile, MkdirAction, ModeChange, Owner, Unpack,
 };
+pub use freshness::Freshness;
 pub use git::{GitSource, GitUrlError, Mtime, Remote, Transport};
 pub use near::nearest;
 pub use op::{MergeOp, Op};

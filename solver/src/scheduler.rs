@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope};
 
-use graph::{Definition, VertexIndex};
+use graph::{Definition, Freshness, VertexIndex};
 use oci::Timestamp;
 
 use crate::edge::{self, Ending, Request, Signal, State};
@@ -97,13 +97,25 @@ struct Node<O> {
     reached: Option<Reached<O>>,
 }
 
-fn nodes<O>(definition: &Definition, reachable: &[VertexIndex], fresh: Timestamp) -> Vec<Node<O>> {
+/// When a step must have started for its result to be accepted; `since` is the build's start.
+fn not_before(freshness: Freshness, since: Timestamp) -> Timestamp {
+    match freshness {
+        Freshness::Any => Timestamp::EPOCH,
+        Freshness::MaxAge(age) => {
+            let oldest = since.to_system_time().and_then(|since| since.checked_sub(age));
+            oldest.map_or(Timestamp::EPOCH, Timestamp::from).max(Timestamp::EPOCH)
+        }
+        Freshness::Build => since,
+    }
+}
+
+fn nodes<O>(definition: &Definition, reachable: &[VertexIndex], since: Timestamp) -> Vec<Node<O>> {
     let mut nodes: Vec<Node<O>> = definition
         .vertices()
         .iter()
         .map(|vertex| Node {
             state: State::Waiting { missing: vertex.inputs.len() },
-            not_before: if vertex.meta.ignore_cache { fresh } else { Timestamp::EPOCH },
+            not_before: not_before(vertex.meta.freshness, since),
             dependents: Vec::new(),
             id: None,
             inputs: Arc::from([]),

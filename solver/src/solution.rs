@@ -14,9 +14,9 @@ use crate::{ActionKey, CancelToken, ContentId, StoreError};
 pub struct SolveOptions {
     /// How many steps may run at the same time. Lookups are not counted.
     pub jobs: NonZeroUsize,
-    /// For vertices that ignore the cache: a record whose step started before this is not
-    /// accepted. The start of the build, as a rule, so that equal steps of one build, or of two
-    /// builds at the same time, still run once.
+    /// What the freshness of vertices counts from: for those that want results of this build, a
+    /// record whose step started before it is not accepted. The start of the build, as a rule, so
+    /// that equal steps of one build, or of two builds at the same time, still run once.
     pub fresh_since: Timestamp,
     /// Stops the solve.
     pub cancel: CancelToken,

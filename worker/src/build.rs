@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use executor::Limits;
-use graph::{Definition, MountKind, Op, SourceOp, Vertex, VertexIndex};
+use graph::{Definition, Freshness, MountKind, Op, SourceOp, Vertex, VertexIndex};
 use oci::{Digest, Timestamp};
 use solver::work::WorkError;
 use solver::{
@@ -294,7 +294,7 @@ impl BuildWork<'_> {
                 let shown = lock(&self.shown).remove(&vertex).ok_or_else(|| {
                     WorkerError::Internal(format!("vertex {} was not described", vertex.0))
                 })?;
-                let fresh = self.input.definition.vertex(vertex).meta.ignore_cache;
+                let fresh = self.input.definition.vertex(vertex).meta.freshness == Freshness::Build;
                 let setting = Setting { secrets: self.input.secrets, fresh };
                 let devices = self.devices.of(vertex);
                 let given = Given { shown: &shown, limits: self.input.limits, devices };

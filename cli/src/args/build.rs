@@ -4,8 +4,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use frontend::StepAge;
 use oci::{Platform, Reference};
 
+use super::age;
 use super::allow::{self, Allow};
 use super::call::{self, Call, CallSpec};
 use super::later::{IgnoredArgs, LaterArgs};
@@ -95,6 +97,10 @@ pub struct BuildArgs {
     /// Run the steps of these stages again
     #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = CACHE)]
     pub no_cache_filter: Vec<String>,
+    /// How old the result of a step may be, such as 90s, 24h or 7d; STEP is a stage, STAGE:N or a
+    /// piece of the instruction; may be repeated
+    #[arg(long = "ttl", value_name = "STEP=AGE", value_parser = age::parse, help_heading = CACHE)]
+    pub ttl: Vec<StepAge>,
 
     /// The network of RUN: default (the host's), none or host
     #[arg(long, value_name = "MODE", value_enum, default_value = "default", hide_default_value = true, hide_possible_values = true, help_heading = STEPS)]

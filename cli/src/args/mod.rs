@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod age;
 pub mod allow;
 pub mod build;
 pub mod call;

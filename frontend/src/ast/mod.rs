@@ -199,6 +199,8 @@ pub struct Run {
     pub security: Option<Word>,
     /// `--device`.
     pub devices: Vec<Word>,
+    /// `--ttl`: how old its result may be. Drydock's own.
+    pub ttl: Option<Word>,
 }
 
 /// HEALTHCHECK.

@@ -123,6 +123,7 @@ impl Unplace for Run {
         self.network.unplace();
         self.security.unplace();
         self.devices.unplace();
+        self.ttl.unplace();
     }
 }
 

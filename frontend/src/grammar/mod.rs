@@ -13,6 +13,7 @@ use crate::Diagnostic;
 use crate::ast::{ArgItem, Command, Dockerfile, From, Instruction, Kind, Onbuild, Pair, Run, Word};
 use crate::lint::warning;
 use crate::syntax::{self, Args, Raw};
+use crate::value::parse_age;
 use flags::{Flag, Flags};
 
 /// All keywords.
@@ -36,6 +37,10 @@ pub(crate) const KEYWORDS: [&str; 18] = [
     "VOLUME",
     "WORKDIR",
 ];
+
+/// What `--ttl` takes.
+const AGES: &str =
+    "write a number with s, m, h, d or w, such as 90s, 24h or 7d; with 0 it runs in every build";
 
 /// Reads a Dockerfile.
 pub(crate) fn parse(text: &str) -> (Dockerfile, Vec<Diagnostic>) {
@@ -236,6 +241,7 @@ impl Grammar {
                 ("network", Flag::Text),
                 ("security", Flag::Text),
                 ("device", Flag::List),
+                ("ttl", Flag::Text),
             ],
         )?;
         let mut choice = |name: &'static str, values: &'static [&'static str]| {
@@ -249,6 +255,11 @@ impl Grammar {
         };
         let network = choice("network", &["default", "none", "host"]);
         let security = choice("security", &["sandbox", "insecure"]);
+        let ttl = flags.text("ttl");
+        if let Some(word) = ttl.as_ref().filter(|word| parse_age(&word.value).is_none()) {
+            let message = format!("invalid age {:?} for --ttl", word.value);
+            self.diagnostics.push(Diagnostic::error(word.span, message).help(AGES));
+        }
         let devices = flags.list("device");
         let mounts = flags.list("mount").iter().filter_map(|m| self.mount(m)).collect();
         let command = command(&raw.args);
@@ -257,7 +268,7 @@ impl Grammar {
             self.error(raw.line_span, "RUN requires a command");
             return None;
         }
-        Some(Run { command, mounts, network, security, devices })
+        Some(Run { command, mounts, network, security, devices, ttl })
     }
 
     fn from(&mut self, raw: &Raw) -> Option<From> {

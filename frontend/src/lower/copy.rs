@@ -2,8 +2,8 @@
 
 use graph::pattern::{Glob, IgnoreList, is_wildcard};
 use graph::{
-    CopyAction, CopySource, FileAction, FileOp, GitSource, InlineFile, MergeOp, ModeChange, Op,
-    Owner, SourceOp, Span, Unpack, Vertex, VertexIndex, VertexMeta,
+    CopyAction, CopySource, FileAction, FileOp, Freshness, GitSource, InlineFile, MergeOp,
+    ModeChange, Op, Owner, SourceOp, Span, Unpack, Vertex, VertexIndex, VertexMeta,
 };
 
 use super::add::{self, Source};
@@ -102,7 +102,7 @@ impl StageLowering<'_, '_> {
 
         let shown = names::shown(instruction, &self.lexer, &self.state.env);
         let name = self.names.next(&shown, self.trigger != 0);
-        let meta = VertexMeta { words: marks, ..self.meta(name, instruction.line_span) };
+        let meta = VertexMeta { words: marks, ..self.step_meta(instruction, name, &shown, None) };
         let root = self.state.root.filter(|_| !link);
         let mut inputs: Vec<VertexIndex> = root.into_iter().collect();
         let mut actions = self.transfers(transfer, sources, add, &common, &mut inputs);
@@ -203,7 +203,7 @@ impl StageLowering<'_, '_> {
             SourceOp::Git(git) => git.to_string(),
             SourceOp::Image(_) | SourceOp::Local(_) => String::new(),
         };
-        let meta = VertexMeta { ignore_cache: self.ignore_cache, ..self.meta(name, word.span) };
+        let meta = VertexMeta { freshness: self.freshness, ..self.meta(name, word.span) };
         let vertex = Vertex { op: Op::Source(op), inputs: Vec::new(), meta };
         Origin { vertex: Some(self.all.definition.add(vertex)), context: false }
     }
@@ -218,8 +218,11 @@ impl StageLowering<'_, '_> {
         meta: VertexMeta,
         history: String,
     ) {
-        let linked = VertexMeta { name: names::linked(&meta.name), ..meta.clone() };
-        let meta = VertexMeta { ignore_cache: self.ignore_cache, ..meta };
+        let linked = VertexMeta {
+            name: names::linked(&meta.name),
+            freshness: Freshness::Any,
+            ..meta.clone()
+        };
         let layer = self.all.definition.add(Vertex { op, inputs, meta });
         let merge = Op::Merge(MergeOp { base: 0, layer: 1 });
         // It is made of its inputs alone: that the copy was done again is no reason.

@@ -198,7 +198,7 @@ impl StageLowering<'_, '_> {
         }
         let shown = names::shown(instruction, &self.lexer, &self.state.env);
         let name = self.names.next(&shown, self.trigger != 0);
-        let meta = self.meta(name, instruction.line_span);
+        let meta = self.step_meta(instruction, name, &shown, None);
         let mkdir = MkdirAction { path, mode: 0o755, user: owner(&self.state.config.user) };
         let root = self.state.root.map(|_| 0);
         let op = Op::File(FileOp { root, actions: vec![FileAction::Mkdir(mkdir)] });

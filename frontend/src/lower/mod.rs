@@ -5,6 +5,7 @@
 //! lowered from the first to the last.
 
 mod add;
+mod age;
 mod base;
 mod context;
 mod copy;
@@ -29,12 +30,13 @@ use oci::{Digest, ImageConfig, Platform};
 pub use outline::outline;
 pub use request::{
     Entitlement, ImageLocation, ImageRequest, ImageResolver, LowerOptions, NamedContext,
-    ResolvedImage,
+    ResolvedImage, StepAge,
 };
 
 use crate::call::{self, Target};
 use crate::lint::{self, Setting};
 use crate::{Diagnostic, Parsed, ast};
+use age::Ages;
 use plan::Plan;
 use stage::{Lowering, StageState};
 
@@ -123,6 +125,14 @@ pub enum LowerError {
         /// A name that is close to it.
         suggestion: Option<String>,
     },
+    /// `--ttl` names what is not there.
+    #[error("no step is {step:?} of --ttl (a stage, STAGE:N, or a piece of an instruction); there is{}", some(.steps))]
+    Step {
+        /// What was asked for.
+        step: String,
+        /// The steps of the build, a line each.
+        steps: Vec<String>,
+    },
     /// An image could not be resolved.
     #[error("{reference}: {source}")]
     Resolve {
@@ -144,6 +154,10 @@ fn first_error(diagnostics: &[Diagnostic]) -> String {
 
 fn violation(rules: &[&'static str]) -> String {
     format!("lint violation found for rules: {}", rules.join(", "))
+}
+
+fn some(steps: &[String]) -> String {
+    if steps.is_empty() { " none".to_owned() } else { format!(":{}", age::listed(steps)) }
 }
 
 fn did_you_mean(suggestion: &Option<String>) -> String {
@@ -196,9 +210,11 @@ fn lower_all(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Lowered, LowerError> {
     let plan = plan(parsed, options, images, warnings)?;
-    let Stages { definition, warnings: found, errors, done } = lower_stages(parsed, options, &plan);
+    let Stages { definition, warnings: found, errors, done, ages } =
+        lower_stages(parsed, options, &plan);
     warnings.extend(found);
     fail_on(errors)?;
+    ages.check(&plan)?;
     Ok(finish(&plan, parsed, options, definition, done))
 }
 
@@ -247,6 +263,7 @@ struct Stages {
     warnings: Vec<Diagnostic>,
     errors: Vec<Diagnostic>,
     done: Vec<Option<StageState>>,
+    ages: Ages,
 }
 
 fn lower_stages(parsed: &Parsed, options: &LowerOptions, plan: &Plan<'_>) -> Stages {
@@ -262,16 +279,17 @@ fn lower_stages(parsed: &Parsed, options: &LowerOptions, plan: &Plan<'_>) -> Sta
         sources: Default::default(),
         ignored: lint::ignored::Ignored::new(&options.ignore),
         proxy: environment::proxy(options),
+        ages: Ages::new(plan, &options.step_ages),
     };
     for at in 0..plan.stages.len() {
         if plan.stages[at].needed {
             lowering.stage(at);
         }
     }
-    let Lowering { definition, warnings, errors, done, .. } = lowering;
+    let Lowering { definition, warnings, errors, done, ages, .. } = lowering;
     // A stage whose base is unknown lacks variables: what its steps miss means nothing.
     let warnings = if plan.errors.is_empty() { warnings } else { Vec::new() };
-    Stages { definition, warnings, errors, done }
+    Stages { definition, warnings, errors, done, ages }
 }
 
 /// The problems of a file that has errors of the language: those, and what else is wrong with it

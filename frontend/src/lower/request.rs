@@ -1,6 +1,7 @@
 //! What is asked of the lowering, and what it asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use graph::pattern::IgnoreList;
 use graph::{GitSource, HttpSource, NetworkMode};
@@ -24,6 +25,8 @@ pub struct LowerOptions {
     /// The stages (names or numbers) whose steps run even if their results are known; names that
     /// do not exist are ignored.
     pub no_cache_filter: Vec<String>,
+    /// `--ttl`, in order: it counts more than what a RUN says itself.
+    pub step_ages: Vec<StepAge>,
     /// The network of RUN where it says nothing else.
     pub network: NetworkMode,
     /// `--add-host`: names and addresses.
@@ -56,6 +59,7 @@ impl LowerOptions {
             build_platform: Platform::host(),
             no_cache: false,
             no_cache_filter: Vec::new(),
+            step_ages: Vec::new(),
             network: NetworkMode::Default,
             extra_hosts: Vec::new(),
             hostname: None,
@@ -67,6 +71,16 @@ impl LowerOptions {
             all_stages: false,
         }
     }
+}
+
+/// How old the results of some steps may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepAge {
+    /// A stage (its name or number), `STAGE:N` for its Nth step as progress counts them, or a piece
+    /// of an instruction's text.
+    pub step: String,
+    /// How long ago such a step may have started.
+    pub age: Duration,
 }
 
 /// What a `--build-context` names.

@@ -7,6 +7,7 @@ use super::{Entitlement, mount, names};
 use crate::Diagnostic;
 use crate::ast::{Instruction, Run, Word};
 use crate::syntax::heredoc;
+use crate::value::parse_age;
 use crate::word::{Lexer, Variables};
 
 /// The host name that RUN sees unless the build says otherwise (BuildKit's).
@@ -61,7 +62,8 @@ impl StageLowering<'_, '_> {
         let shown = names::shown(instruction, &display, env) + &program.note;
         let history = self.history_text(&program.shown);
         let name = self.names.next(&shown, self.trigger != 0);
-        let meta = self.meta(name, instruction.line_span);
+        let own = run.ttl.as_ref().and_then(|word| parse_age(&word.value));
+        let meta = self.step_meta(instruction, name, &shown, own);
         let inputs = self.state.root.into_iter().chain(mounts.inputs).collect();
         self.step(Op::Exec(op), inputs, meta, history);
         Ok(())

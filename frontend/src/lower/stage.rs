@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use graph::pattern::IgnoreList;
 use graph::{
-    Definition, FileOp, ImageSource, LocalSource, Op, SourceOp, Span, Unpack, Vertex, VertexIndex,
-    VertexMeta,
+    Definition, FileOp, Freshness, ImageSource, LocalSource, Op, SourceOp, Span, Unpack, Vertex,
+    VertexIndex, VertexMeta,
 };
 use oci::{ImageConfig, Platform, RuntimeConfig};
 
+use super::age::{Ages, Looked};
 use super::base::{Base, Image};
 use super::environment::{DEFAULT_PATH, Declared, Environment};
 use super::history::Entry;
@@ -136,6 +138,8 @@ pub(super) struct Lowering<'a> {
     pub(super) ignored: Option<Ignored>,
     /// The proxy variables of the build.
     pub(super) proxy: Vec<(String, String)>,
+    /// `--ttl`.
+    pub(super) ages: Ages,
 }
 
 /// One stage while it is lowered.
@@ -146,7 +150,8 @@ pub(super) struct StageLowering<'l, 'a> {
     pub(super) state: StageState,
     pub(super) names: Counter,
     pub(super) lexer: Lexer,
-    pub(super) ignore_cache: bool,
+    /// What is asked of all its steps.
+    pub(super) freshness: Freshness,
     /// Which trigger is being lowered, from 1; 0 for the stage's own instructions.
     pub(super) trigger: usize,
     /// The position of that trigger's text in the source map.
@@ -160,7 +165,7 @@ pub(super) fn fail<T>(span: Span, message: impl Into<String>) -> Step<T> {
     Err(Box::new(Diagnostic::error(span, message)))
 }
 
-fn is_step(instruction: &Instruction) -> bool {
+pub(super) fn is_step(instruction: &Instruction) -> bool {
     matches!(instruction.kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
 }
 
@@ -187,8 +192,12 @@ impl<'a> Lowering<'a> {
             state: StageState::empty(platform),
             names,
             lexer: Lexer::new(self.parsed.dockerfile.directives.escape),
-            ignore_cache: self.options.no_cache
-                || self.options.no_cache_filter.iter().any(filtered),
+            freshness: match self.options.no_cache
+                || self.options.no_cache_filter.iter().any(filtered)
+            {
+                true => Freshness::Build,
+                false => Freshness::Any,
+            },
             trigger: 0,
             file: 0,
             all: self,
@@ -308,7 +317,7 @@ impl StageLowering<'_, '_> {
         let text = format!("FROM {context}");
         let name = self.names.next(&text, false);
         let op = Op::File(FileOp::import(".", true, Unpack::Never));
-        let meta = self.meta(name, head.line_span);
+        let meta = VertexMeta { freshness: self.freshness, ..self.meta(name, head.line_span) };
         self.step(op, vec![input], meta, format!("{text} # buildkit"));
     }
 
@@ -320,8 +329,24 @@ impl StageLowering<'_, '_> {
             span: Some((self.file, span)),
             words: Vec::new(),
             stage: planned.name.clone().unwrap_or_else(|| self.at.to_string()),
-            ignore_cache: false,
+            freshness: Freshness::Any,
         }
+    }
+
+    /// The meta of the step that was named last; `shown` is its instruction as people see it,
+    /// `own` the age that it asks for itself.
+    pub(super) fn step_meta(
+        &mut self,
+        instruction: &Instruction,
+        name: String,
+        shown: &str,
+        own: Option<Duration>,
+    ) -> VertexMeta {
+        let looked = Looked { stage: self.at, number: self.names.done, instruction, shown };
+        let asked = self.all.ages.of(self.all.plan, &looked);
+        let age = asked.or(own).map_or(Freshness::Any, Freshness::MaxAge);
+        let freshness = self.freshness.stricter(age);
+        VertexMeta { freshness, ..self.meta(name, instruction.line_span) }
     }
 
     /// Adds a vertex that makes a layer on the root, and its history entry.
@@ -332,7 +357,6 @@ impl StageLowering<'_, '_> {
         meta: VertexMeta,
         text: String,
     ) {
-        let meta = VertexMeta { ignore_cache: self.ignore_cache, ..meta };
         let vertex = self.all.definition.add(Vertex { op, inputs, meta });
         self.state.root = Some(vertex);
         self.state.history.push(Entry { created_by: text, vertex: Some(vertex) });

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use graph::{Definition, FileAction, FileOp, MkdirAction, Op, Vertex, VertexIndex, VertexMeta};
+use graph::{
+    Definition, FileAction, FileOp, Freshness, MkdirAction, Op, Vertex, VertexIndex, VertexMeta,
+};
 use oci::Timestamp;
 use solver::work::WorkError;
 use solver::{
@@ -52,7 +54,7 @@ pub(crate) struct Spec {
     pub(crate) label: String,
     pub(crate) act: Act,
     pub(crate) sleep: Duration,
-    pub(crate) ignore_cache: bool,
+    pub(crate) freshness: Freshness,
     pub(crate) inputs: Vec<usize>,
 }
 
@@ -379,7 +381,7 @@ impl Bench {
                 inputs: spec.inputs.iter().copied().map(VertexIndex).collect(),
                 meta: VertexMeta {
                     name: format!("{at}"),
-                    ignore_cache: spec.ignore_cache,
+                    freshness: spec.freshness,
                     ..VertexMeta::default()
                 },
             });

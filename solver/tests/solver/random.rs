@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use graph::Freshness;
 use oci::Timestamp;
 use proptest::prelude::*;
 use solver::SolveError;
@@ -45,13 +46,13 @@ fn any_specs(failures: bool) -> impl Strategy<Value = Vec<Spec>> {
         0..6,
     );
     prop::collection::vec(one, 1..25).prop_map(|list| {
-        let spec = |(at, (act, inputs, sleep, ignore_cache, label)): (
+        let spec = |(at, (act, inputs, sleep, fresh, label)): (
             usize,
             (Act, Vec<prop::sample::Index>, u64, bool, i32),
         )| Spec {
             act,
             sleep: Duration::from_millis(sleep),
-            ignore_cache,
+            freshness: if fresh { Freshness::Build } else { Freshness::Any },
             inputs: if at == 0 { vec![] } else { inputs.iter().map(|i| i.index(at)).collect() },
             ..make(&label.to_string(), &[])
         };

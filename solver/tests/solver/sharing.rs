@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use graph::Freshness;
 use oci::Timestamp;
 use solver::{Counts, RecordStore};
 
@@ -103,7 +104,7 @@ fn waiting_for_another_process_ends_with_the_build() {
 
 #[test]
 fn ignoring_the_cache_means_ignoring_what_is_older() {
-    let fresh = |label: &str| Spec { ignore_cache: true, ..make(label, &[]) };
+    let fresh = |label: &str| Spec { freshness: Freshness::Build, ..make(label, &[]) };
     let bench = Bench::new(vec![fresh("old"), fresh("new"), make("old", &[])]);
     let since = bench.options.fresh_since;
     let old = Timestamp { seconds: since.seconds - 1, ..since };
@@ -118,13 +119,61 @@ fn ignoring_the_cache_means_ignoring_what_is_older() {
 }
 
 #[test]
+fn a_result_may_be_as_old_as_its_vertex_allows() {
+    let aged = |label: &str, seconds: u64| Spec {
+        freshness: Freshness::MaxAge(Duration::from_secs(seconds)),
+        ..make(label, &[])
+    };
+    let specs = vec![
+        aged("exactly as old", 60),
+        aged("older", 60),
+        aged("of this build", 0),
+        aged("from before it", 0),
+        aged("younger than the clock", u64::MAX),
+    ];
+    let bench = Bench::new(specs);
+    let since = bench.options.fresh_since;
+    let ago = |seconds: u64, nanos| {
+        Timestamp::from(since.to_system_time().unwrap() - Duration::new(seconds, nanos))
+    };
+    let times = [ago(60, 0), ago(60, 1), since, ago(0, 1), Timestamp::EPOCH];
+    for (at, started) in times.into_iter().enumerate() {
+        bench.store.put(record(bench.work.key(at, &[]), &format!("{at}"), started));
+    }
+    bench.solve(&[0, 1, 2, 3, 4]).unwrap();
+    let mut ran = bench.work.ran();
+    ran.sort_unstable();
+    assert_eq!(ran, [1, 3]);
+    // What ran replaced its record.
+    for at in [1, 3] {
+        assert!(bench.store.get(&bench.work.key(at, &[]), since).unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_refresh_that_changes_nothing_costs_only_itself() {
+    let specs = |freshness| {
+        vec![
+            Spec { freshness, ..acts("list", Act::MakeFixed("list"), &[]) },
+            make("use", &[0]),
+            make("more", &[1]),
+        ]
+    };
+    let bench = Bench::new(specs(Freshness::Any));
+    bench.solve(&[2]).unwrap();
+    let next = bench.next(specs(Freshness::MaxAge(Duration::ZERO)));
+    next.solve(&[2]).unwrap();
+    assert_eq!(next.work.ran(), [0]);
+}
+
+#[test]
 fn a_follower_does_not_accept_a_result_that_is_too_old_for_it() {
     // The leader, a plain vertex, waits for a key that is held elsewhere; an equal vertex that
     // wants it fresh follows. What comes out is older than that.
     let specs = vec![
         make("same", &[]),
         slowly(make("gate", &[])),
-        Spec { ignore_cache: true, inputs: vec![], ..make("same", &[]) },
+        Spec { freshness: Freshness::Build, inputs: vec![], ..make("same", &[]) },
     ];
     let bench = Bench::new(specs).jobs(2);
     let key = bench.work.key(0, &[]);

@@ -121,6 +121,7 @@ fn run_flags(flags: &mut Flags, run: &Run) {
     flags.word("network", run.network.as_ref());
     flags.word("security", run.security.as_ref());
     flags.words("device", &run.devices);
+    flags.word("ttl", run.ttl.as_ref());
 }
 
 fn transfer_flags(flags: &mut Flags, transfer: &Transfer) {
