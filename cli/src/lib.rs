@@ -12,6 +12,7 @@ pub mod contexts;
 pub mod environment;
 pub mod errors;
 pub mod listing;
+pub mod masks;
 pub mod open_files;
 pub mod outputs;
 pub mod progress;

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use worker::Secrets;
 
 use crate::agents::Agents;
 use crate::args::{SecretArg, SecretPlace};
 use crate::environment::Environment;
+use crate::masks::Masks;
 
 /// The largest secret, in bytes (BuildKit: `session/secrets`, `MaxSecretSize`).
 const MAX_SECRET: u64 = 500 * 1024;
@@ -20,6 +22,7 @@ pub struct SecretStore {
     by_id: BTreeMap<String, Value>,
     agents: Agents,
     notes: Vec<String>,
+    masks: Arc<Masks>,
 }
 
 /// Where a value comes from.
@@ -83,6 +86,11 @@ impl SecretStore {
         Self { agents, ..self }
     }
 
+    /// The values that steps were given.
+    pub fn masks(&self) -> Arc<Masks> {
+        self.masks.clone()
+    }
+
     /// What is to be said before the build starts.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -100,7 +108,11 @@ impl Secrets for SecretStore {
                 value
             }
         };
-        if value.len() as u64 > MAX_SECRET { Err(too_large()) } else { Ok(Some(value)) }
+        if value.len() as u64 > MAX_SECRET {
+            return Err(too_large());
+        }
+        self.masks.add(&value);
+        Ok(Some(value))
     }
 
     fn agent(&self, id: &str) -> Option<PathBuf> {

@@ -16,7 +16,7 @@ pub enum Entry {
     },
     /// A step told something for the first time.
     Step {
-        /// Its number in the plain view.
+        /// Its number, from 1 on in the order of first words.
         number: u64,
         /// Its name.
         name: String,

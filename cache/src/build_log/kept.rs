@@ -41,7 +41,7 @@ pub enum Outcome {
 /// A step that told something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptStep {
-    /// Its number in the plain view.
+    /// Its number, from 1 on.
     pub number: u64,
     /// Its name.
     pub name: String,

@@ -32,6 +32,8 @@ pub use recorder::Recorder;
 pub(crate) const BUCKET: &str = "builds-v1";
 /// The file with the events.
 const JOURNAL: &str = "journal";
+/// The same before it is locked.
+const NEW: &str = "journal.new";
 /// What the names of logs end with.
 const LOG: &str = ".log";
 /// Ended builds that are kept.
@@ -61,11 +63,13 @@ impl BuildLogs {
         let id = new_id(started);
         let dir = self.dir.join(&id);
         DirBuilder::new().mode(0o700).create(&dir).at("create", &dir)?;
-        let path = dir.join(JOURNAL);
+        // Locked before anybody can see it: nobody takes it for that of a dead build.
+        let path = dir.join(NEW);
         let mut options = File::options();
         let file = options.append(true).create_new(true).mode(0o600).open(&path);
         let file = file.at("create", &path)?;
         lock::try_lock(&file, Mode::Exclusive).at("lock", &path)?;
+        fs::rename(&path, dir.join(JOURNAL)).at("rename", &path)?;
         let recorder = Recorder::new(id, dir, file);
         recorder.note(&Entry::Build { title: title.to_owned(), started })?;
         Ok(recorder)
@@ -81,7 +85,8 @@ impl BuildLogs {
             other => other.at("list", &self.dir)?,
         };
         let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-        let mut ids: Vec<String> = names.filter(|name| is_id(name)).collect();
+        let begun = |id: &String| is_id(id) && self.dir.join(id).join(JOURNAL).exists();
+        let mut ids: Vec<String> = names.filter(begun).collect();
         ids.sort();
         Ok(ids)
     }
@@ -156,12 +161,13 @@ impl crate::State {
         BuildLogs::of(self.root())
     }
 
-    /// Lets go of the oldest logs of builds, so that they do not grow for ever.
-    ///
-    /// # Errors
-    /// If they cannot be listed or moved away.
-    pub fn retain_build_logs(&self) -> Result<(), CacheError> {
-        self.build_logs().retain(self.trash())
+    /// Lets go of the oldest logs of builds, so that they do not grow for ever. What cannot be removed stays,
+    /// with a warning.
+    pub fn retain_build_logs(&self) {
+        match self.build_logs().retain(self.trash()) {
+            Ok(()) => self.empty_trash(),
+            Err(e) => self.store().warnings.add(e.to_string()),
+        }
     }
 
     /// Removes the logs of builds that ended, and before `until` where there is such a time; the
@@ -171,12 +177,14 @@ impl crate::State {
     /// If they cannot be listed or moved away.
     pub fn clear_build_logs(&self, until: Option<Timestamp>) -> Result<u64, CacheError> {
         let old = |build: &KeptBuild| until.is_none_or(|until| build.last() < until);
-        self.build_logs().clear(self.trash(), old)
+        let freed = self.build_logs().clear(self.trash(), old)?;
+        self.empty_trash();
+        Ok(freed)
     }
 }
 
 /// A name that sorts by time: `20260102-030405-a1b2c3`.
-fn new_id(at: Timestamp) -> String {
+pub(crate) fn new_id(at: Timestamp) -> String {
     let text = Timestamp::from_seconds(at.seconds).to_string();
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
     let (date, time) = digits.split_at(digits.len().min(8));

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use oci::Timestamp;
@@ -20,16 +21,28 @@ pub struct Recorder {
     /// Holds the lock.
     journal: Mutex<File>,
     logs: Mutex<HashMap<u64, Shared<File>>>,
+    numbers: AtomicU64,
 }
 
 impl Recorder {
     pub(super) fn new(id: String, dir: PathBuf, journal: File) -> Self {
-        Self { id, dir, journal: Mutex::new(journal), logs: Mutex::default() }
+        Self {
+            id,
+            dir,
+            journal: Mutex::new(journal),
+            logs: Mutex::default(),
+            numbers: AtomicU64::new(1),
+        }
     }
 
     /// The id of the build.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// A number for another step.
+    pub fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Keeps output of step `number`, which is called `name`.

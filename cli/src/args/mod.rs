@@ -8,6 +8,7 @@ pub mod csv;
 pub mod info;
 pub mod later;
 pub mod limits;
+pub mod logs;
 pub mod output;
 pub mod pair;
 pub mod secret;
@@ -25,6 +26,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 pub use build::{BuildArgs, Network, ProgressMode};
 pub use call::{Call, CallFormat, CallSpec};
 pub use info::{InfoArgs, InfoFormat};
+pub use logs::LogsArgs;
 pub use output::{LayerCompression, LayerOptions, OutputKind, OutputSpec, Stream};
 pub use pair::{BuildArg, ExtraHost, Label, NamedContext};
 pub use secret::{SecretArg, SecretPlace};
@@ -35,8 +37,8 @@ pub use store::{
 
 /// Switches of all commands: they may have a value, as in `--pull=false`.
 const SWITCHES: &[&str] = &[
-    "all", "check", "compress", "debug", "force", "force-rm", "json", "load", "no-cache",
-    "no-trunc", "pull", "push", "quiet", "rm", "squash", "verbose",
+    "all", "check", "compress", "debug", "force", "force-rm", "json", "list", "load", "no-cache",
+    "no-trunc", "pull", "push", "quiet", "rm", "squash", "timestamps", "verbose",
 ];
 
 /// Builds container images from Dockerfiles.
@@ -95,6 +97,8 @@ pub enum Command {
     Du(DuArgs),
     /// Remove what no image needs from the cache
     Prune(PruneArgs),
+    /// Show what the steps of a build told, whole
+    Logs(LogsArgs),
     /// Show what this host gives to builds, and what more would take
     Info(InfoArgs),
     /// Show the version

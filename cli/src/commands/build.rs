@@ -19,6 +19,7 @@ use super::epoch::{self, EPOCH, Question};
 use super::export::{self, Targets, Variants};
 use super::failure::Failure;
 use super::images::Images;
+use super::kept;
 use super::load_context::Loader;
 use super::lowering::{self, mark_of, place_of};
 use super::one_id;
@@ -59,6 +60,7 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     let iidfile = result_file(request.iidfile.as_deref())?;
     let metadata_file = result_file(request.metadata_file.as_deref())?;
     let targets = Targets::open(&request.outputs, terminals)?;
+    let title = kept::title(args, &request);
     let progress = Progress::start(&view)?;
     if view.mode != ProgressMode::Quiet {
         let one_id = context.one_id.as_ref().map(one_id::note);
@@ -76,10 +78,13 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
         cancel,
         mode: view.mode,
         colours: view.colours,
+        root_option: context.global.root.clone(),
     };
     open_files::raise(&mut build.request.limits);
     let engine =
         session::open(&build.request.root, context, build.request.snapshotter, &build.cancel)?;
+    let logs = engine.state().build_logs();
+    build.progress.keep(logs, title, build.secrets.masks());
     let wake = {
         let engine = engine.clone();
         build.cancel.on_cancel(move || engine.client().shutdown())
@@ -110,6 +115,8 @@ struct Build {
     cancel: CancelToken,
     mode: ProgressMode,
     colours: bool,
+    /// `--root`, as it was given.
+    root_option: Option<PathBuf>,
 }
 
 impl Build {
@@ -317,11 +324,19 @@ impl Build {
                 console::err(warnings.trim_end_matches('\n'));
             }
         }
-        let image = finished.map_err(|failure| {
+        let finished = finished.map_err(|failure| {
             let stopped = || Failure::error("the build was cancelled");
             let failure = if self.cancel.is_cancelled() { stopped() } else { failure };
             // In the words that scripts look for.
             failure.after("failed to solve")
+        });
+        let kept = self.progress.kept(finished.as_ref().err().map(Failure::summary));
+        if self.progress.has_kept() {
+            engine.state().retain_build_logs();
+        }
+        let image = finished.map_err(|failure| match kept {
+            Some(kept) => failure.hint(kept::where_to_read(&kept, self.root_option.as_deref())),
+            None => failure,
         })?;
         durable?;
         if let (Some(file), Some(id)) = (self.iidfile, image.id()) {

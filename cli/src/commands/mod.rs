@@ -8,8 +8,10 @@ mod export;
 mod failure;
 mod images;
 mod info;
+mod kept;
 mod load_context;
 mod load_into;
+mod logs;
 mod lowering;
 mod one_id;
 mod session;
@@ -39,7 +41,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(usage) => return finish(console::out(&usage.text).map_err(Failure::output), false),
     };
     let debug = cli.global.debug;
-    let stores = !matches!(cli.command, Command::Version | Command::Info(_));
+    let stores = !matches!(cli.command, Command::Version | Command::Info(_) | Command::Logs(_));
     let context = match Context::new(cli.global, stores) {
         Ok(context) => context,
         Err(failure) => return finish(Err(failure), debug),
@@ -55,6 +57,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Pull(args) => store::pull(&args, &context),
         Command::Du(args) => usage::du(&args, &context),
         Command::Prune(args) => usage::prune(&args, &context),
+        Command::Logs(args) => logs::run(&args, &context),
         Command::Info(args) => info::run(&args, &context),
         Command::Version => console::out(&version::text()).map_err(Failure::output),
     };

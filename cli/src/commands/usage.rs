@@ -45,7 +45,10 @@ pub(crate) fn prune(args: &PruneArgs, context: &Context) -> Result<(), Failure> 
         unused_since: age.map(|age| before(Timestamp::now(), age)),
         ..Request::default()
     };
-    let report = engine.prune(&request)?;
+    let mut report = engine.prune(&request)?;
+    if args.all {
+        report.freed += engine.state().clear_build_logs(request.unused_since)?;
+    }
     engine.state().finish()?;
     console::out(&listing::pruned(&report)).map_err(Failure::output)
 }

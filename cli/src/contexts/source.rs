@@ -24,6 +24,18 @@ pub enum ContextSource {
     Http(HttpSource),
 }
 
+/// As it was given, without passwords.
+impl std::fmt::Display for ContextSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Directory(path) => write!(f, "{}", path.display()),
+            Self::Stdin => f.write_str("-"),
+            Self::Git(source) => source.fmt(f),
+            Self::Http(source) => source.fmt(f),
+        }
+    }
+}
+
 /// The Dockerfile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DockerfileSource {

@@ -2,6 +2,7 @@
 //! error.
 
 pub mod colours;
+pub mod keeper;
 pub mod log;
 pub mod model;
 pub mod plain;
@@ -17,6 +18,7 @@ use crate::args::ProgressMode;
 use crate::console::Terminals;
 use crate::environment::Environment;
 
+pub use self::keeper::KeptFailure;
 pub use self::log::{Line, LogLimits};
 pub use self::sink::{FailedStep, Progress, Summary};
 use colours::Colours;

@@ -9,19 +9,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use cache::build_log::BuildLogs;
 use oci::Timestamp;
 use solver::{Event, EventSink, ProgressId, Stream, Warning};
 
 use super::View;
+use super::keeper::{Keeper, KeptFailure};
 use super::log::{Line, LogLimits, Meter};
 use super::model::{Model, State};
 use super::renderer::Renderer;
 use super::text;
 use crate::console;
+use crate::masks::Masks;
 
 /// The progress of one build.
 pub struct Progress {
     shared: Arc<Shared>,
+    keeper: Keeper,
     next: AtomicU64,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -94,7 +98,8 @@ impl Progress {
         let writer = std::thread::Builder::new()
             .name("progress".to_owned())
             .spawn(move || for_writer.write_all(target, rate))?;
-        Ok(Self { shared, next: AtomicU64::new(1), writer: Mutex::new(Some(writer)) })
+        let writer = Mutex::new(Some(writer));
+        Ok(Self { shared, keeper: Keeper::default(), next: AtomicU64::new(1), writer })
     }
 
     /// Shows a remark that belongs to no step.
@@ -104,6 +109,22 @@ impl Progress {
         renderer.note(text, out);
         drop(inner);
         self.shared.wake.notify_one();
+    }
+
+    /// Keeps the output of steps from now on, whole, whatever the view shows of it.
+    pub fn keep(&self, logs: BuildLogs, title: String, masks: Arc<Masks>) {
+        self.keeper.attach(logs, title, masks);
+    }
+
+    /// Ends what is kept, with the error of a build that failed. Tells what there is to read of
+    /// steps that failed.
+    pub fn kept(&self, error: Option<&str>) -> Option<KeptFailure> {
+        self.keeper.finish(error)
+    }
+
+    /// Whether anything was kept.
+    pub fn has_kept(&self) -> bool {
+        self.keeper.has_kept()
     }
 
     /// What is known so far of what is to be told at the end.
@@ -137,6 +158,9 @@ impl Drop for Progress {
 
 impl EventSink for Progress {
     fn event(&self, event: Event) {
+        if let Some(problem) = self.keeper.take(&event) {
+            self.note(&problem);
+        }
         if self.shared.lock().take(&event) {
             self.shared.wake.notify_one();
         }
