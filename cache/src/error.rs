@@ -83,6 +83,33 @@ pub enum CacheError {
     /// Symbolic links of a build context lead round in a circle.
     #[error("too many levels of symbolic links at {}", .0.display())]
     Loop(PathBuf),
+    /// What a step changed in a cache mount cannot be kept. Nothing of it was.
+    #[error("cannot commit what the step changed in cache mount {name:?}: {source}")]
+    Commit {
+        /// The cache mount.
+        name: String,
+        /// Why.
+        source: Box<Self>,
+    },
+    /// What a step changed in a cache mount is kept, but not all of it is in its place yet.
+    #[error(
+        "cannot complete the commit of cache mount {name:?}: {source}; nothing of it is lost: the \
+         next build that uses the mount goes on with it, when that is mended"
+    )]
+    Unfinished {
+        /// The cache mount.
+        name: String,
+        /// Why.
+        source: Box<Self>,
+    },
+    /// The changes of a cache mount are not what an overlay leaves.
+    #[error("cannot merge {}: {reason}", path.display())]
+    Upper {
+        /// What of them.
+        path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// A caller's part of garbage collection failed.
     #[error("cannot {operation}: {source}")]
     Collect {

@@ -85,7 +85,7 @@ fn open_up(path: &Path) -> io::Result<()> {
 
 /// Takes the flags away that forbid to change or remove a file or directory (ioctl_iflags(2)). What
 /// cannot be done shows when it is removed.
-fn release(path: &Path) {
+pub(crate) fn release(path: &Path) {
     let how = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let Ok(file) = rustix::fs::open(path, how, Mode::empty()) else { return };
     let Ok(flags) = rustix::fs::ioctl_getflags(&file) else { return };

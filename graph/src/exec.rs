@@ -61,6 +61,8 @@ pub enum NetworkMode {
     None,
     /// The host's.
     Host,
+    /// One of its own, from which others can be reached. Dockerfiles cannot ask for it.
+    Isolated,
 }
 
 /// How far a process is confined.
@@ -113,6 +115,9 @@ pub enum MountKind {
         id: String,
         /// What happens when two steps want it.
         sharing: Sharing,
+        /// When what the process writes is kept.
+        #[serde(default, skip_serializing_if = "Commit::is_always")]
+        commit: Commit,
         /// Position in the vertex's inputs of its first content.
         input: Option<usize>,
         /// Path inside the input.
@@ -161,6 +166,25 @@ pub enum MountKind {
         /// Group of the socket.
         gid: u32,
     },
+}
+
+/// When what a process writes to a cache mount is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Commit {
+    /// At once, and also when the process fails.
+    #[default]
+    Always,
+    /// When the process succeeds, all of it or nothing.
+    OnSuccess,
+}
+
+impl Commit {
+    /// Whether it is the default, which is not written out: older graphs do not know the field.
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it
+    fn is_always(&self) -> bool {
+        *self == Self::Always
+    }
 }
 
 /// What happens when two steps want one cache mount.

@@ -19,7 +19,7 @@ pub mod span;
 
 pub use definition::{Definition, Vertex, VertexDigest, VertexIndex, VertexMeta};
 pub use exec::{
-    ExecDevice, ExecFile, ExecMount, ExecOp, MountKind, NetworkMode, SecurityMode, Sharing,
+    Commit, ExecDevice, ExecFile, ExecMount, ExecOp, MountKind, NetworkMode, SecurityMode, Sharing,
 };
 pub use file::{
     CopyAction, CopySource, FileAction, FileOp, InlineFile, MkdirAction, ModeChange, Owner, Unpack,

@@ -78,6 +78,7 @@ fn try_overlay(
         upper: Some(Upper { dir: path("upper"), work: path("work") }),
         user_xattr: kind.user_xattr(),
         volatile: true,
+        redirects: false,
     };
     let source = match kind {
         Kind::FuseOverlay => {

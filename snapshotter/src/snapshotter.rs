@@ -277,7 +277,7 @@ impl Snapshotter {
         dir.mkdir("work", 0o700)?;
         let upper = Some(Upper { dir: fs, work });
         let user_xattr = self.kind.user_xattr();
-        let overlay = Overlay { lowers, upper, user_xattr, volatile: true };
+        let overlay = Overlay { lowers, upper, user_xattr, volatile: true, redirects: false };
         let source = self.source(overlay)?;
         Ok(Mount { target: "/".into(), source, flags: MountFlags::default() })
     }
@@ -295,7 +295,7 @@ impl Snapshotter {
         }
         let lowers = self.lowers(Some(id))?;
         let user_xattr = self.kind.user_xattr();
-        let overlay = Overlay { lowers, upper: None, user_xattr, volatile: false };
+        let overlay = Overlay { lowers, upper: None, user_xattr, volatile: false, redirects: false };
         Ok(Mount { target: "/".into(), source: self.source(overlay)?, flags })
     }
 

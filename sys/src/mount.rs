@@ -90,8 +90,9 @@ pub enum MountSource {
     Cgroup,
 }
 
-/// An overlay of directories. Its dialect is fixed: `index`, `metacopy` and `redirect_dir` are
-/// off, so that an upper directory can be read as a diff without knowing its history.
+/// An overlay of directories. Its dialect is fixed: `index` and `metacopy` are off, and so is
+/// `redirect_dir` unless [`Self::redirects`] says otherwise, so that an upper directory can be read
+/// as a diff without knowing its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlay {
     /// Lower directories, the topmost first.
@@ -102,6 +103,10 @@ pub struct Overlay {
     pub user_xattr: bool,
     /// Skip syncing of the upper directory; after a crash its content is worthless.
     pub volatile: bool,
+    /// Directories of lower layers can be renamed: the new one in the upper directory names the old
+    /// one in its attribute `trusted.overlay.redirect` (`redirect_dir=on`). Otherwise renaming one
+    /// fails with `EXDEV`. Not with [`Self::user_xattr`]: the kernel refuses both together.
+    pub redirects: bool,
 }
 
 /// The writable part of an [`Overlay`].

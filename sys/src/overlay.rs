@@ -53,7 +53,11 @@ pub fn appends_layers() -> bool {
 fn redirect(overlay: &Overlay) -> &'static str {
     // `off` may still follow old redirects (a module parameter); with user.* marks anybody could
     // have planted one.
-    if overlay.user_xattr { "nofollow" } else { "off" }
+    match (overlay.redirects, overlay.user_xattr) {
+        (true, _) => "on",
+        (false, true) => "nofollow",
+        (false, false) => "off",
+    }
 }
 
 fn open_by_appending(overlay: &Overlay, flags: MountFlags) -> Result<OwnedFd, MountError> {

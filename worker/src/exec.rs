@@ -55,8 +55,16 @@ impl Engine {
         }
         let output = StepOutput(context);
         let ran = executor.run(&spec, &output, &self.cancel_of(context).token);
+        let kept = match &ran {
+            Ok(outcome) if outcome.status.success() => mounts.commit(),
+            _ => Ok(()),
+        };
         // Whoever waits for a cache mount need not wait for the commit.
         drop(mounts);
+        if let Err(error) = kept {
+            self.discard(active);
+            return Err(error);
+        }
         match ran {
             Ok(outcome) if outcome.status.success() => {
                 let mut made =

@@ -143,6 +143,7 @@ impl Fixture {
                     upper: Some(Upper { dir: self.dir.join("upper"), work: self.dir.join("work") }),
                     user_xattr: false,
                     volatile: true,
+                    redirects: false,
                 }),
                 flags: MountFlags::default(),
             },

@@ -1,6 +1,6 @@
 //! `RUN --mount`.
 
-use graph::{Sharing, Span};
+use graph::{Commit, Sharing, Span};
 
 use super::Word;
 
@@ -62,6 +62,8 @@ pub struct MountOptions {
     pub size: Option<u64>,
     /// `sharing` (cache).
     pub sharing: Option<Sharing>,
+    /// `commit` (cache).
+    pub commit: Option<Commit>,
     /// `mode` (cache, secret, ssh).
     pub mode: Option<u32>,
     /// `uid` (cache, secret, ssh).

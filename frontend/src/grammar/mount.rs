@@ -1,6 +1,6 @@
 //! The fields of `RUN --mount`.
 
-use graph::Sharing;
+use graph::{Commit, Sharing};
 
 use super::Grammar;
 use crate::Diagnostic;
@@ -8,7 +8,7 @@ use crate::ast::{Mount, MountField, MountOptions, MountType, Word};
 use crate::diagnostic::nearest;
 use crate::value::{parse_bool, parse_size};
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "type",
     "from",
     "source",
@@ -22,6 +22,7 @@ const KEYS: [&str; 19] = [
     "rw",
     "id",
     "sharing",
+    "commit",
     "required",
     "size",
     "mode",
@@ -29,6 +30,26 @@ const KEYS: [&str; 19] = [
     "gid",
     "env",
 ];
+
+const SHARING: [(&str, Sharing); 3] =
+    [("shared", Sharing::Shared), ("private", Sharing::Private), ("locked", Sharing::Locked)];
+
+const COMMIT: [(&str, Commit); 2] = [("always", Commit::Always), ("on-success", Commit::OnSuccess)];
+
+/// The value of a name, in any case; else the name that is nearest.
+fn one_of<T: Copy>(written: &str, names: &[(&'static str, T)]) -> Result<T, Option<&'static str>> {
+    let written = written.to_ascii_lowercase();
+    let known = names.iter().find(|(name, _)| *name == written);
+    known.map(|(_, value)| *value).ok_or_else(|| nearest(&written, names.iter().map(|(n, _)| *n)))
+}
+
+/// An error that names what is nearest.
+fn near(error: impl Fn() -> Diagnostic) -> impl Fn(Option<&'static str>) -> Diagnostic {
+    move |near| match near {
+        Some(near) => error().help(format!("did you mean {near:?}?")),
+        None => error(),
+    }
+}
 
 impl Grammar {
     /// Splits one `--mount`; none after an error. What has no variables is checked at once.
@@ -171,21 +192,8 @@ impl Mount {
             "target" | "dst" | "destination" => options.target = Some(value),
             "id" => options.id = Some(value),
             "env" => options.env = Some(value),
-            "sharing" => {
-                options.sharing = Some(match value.to_ascii_lowercase().as_str() {
-                    "shared" => Sharing::Shared,
-                    "private" => Sharing::Private,
-                    "locked" => Sharing::Locked,
-                    other => {
-                        let near = nearest(other, ["shared", "private", "locked"]);
-                        let error = invalid();
-                        return Err(match near {
-                            Some(near) => error.help(format!("did you mean {near:?}?")),
-                            None => error,
-                        });
-                    }
-                });
-            }
+            "sharing" => options.sharing = Some(one_of(&value, &SHARING).map_err(near(invalid))?),
+            "commit" => options.commit = Some(one_of(&value, &COMMIT).map_err(near(invalid))?),
             "size" => options.size = Some(parse_size(&value).ok_or_else(invalid)?),
             "mode" => options.mode = Some(u32::from_str_radix(&value, 8).map_err(|_| invalid())?),
             "uid" => options.uid = Some(value.parse().map_err(|_| invalid())?),
@@ -204,6 +212,7 @@ impl Mount {
             (options.uid.is_some(), "uid", &[Cache, Secret, Ssh]),
             (options.gid.is_some(), "gid", &[Cache, Secret, Ssh]),
             (options.sharing.is_some(), "sharing", &[Cache]),
+            (options.commit.is_some(), "commit", &[Cache]),
             (options.size.is_some(), "size", &[Tmpfs]),
             (options.required, "required", &[Secret, Ssh]),
             (options.env.is_some(), "env", &[Secret]),
@@ -212,6 +221,15 @@ impl Mount {
             if given && !kinds.contains(&kind) {
                 return fail(format!("{key:?} is not allowed for mounts of type {}", kind.name()));
             }
+        }
+        if options.commit == Some(Commit::OnSuccess)
+            && options.sharing.unwrap_or_default() == Sharing::Shared
+        {
+            let how = options.sharing.map_or("sharing=shared is the default", |_| "sharing=shared");
+            let message = format!("commit=on-success needs a cache mount of its own, but {how}");
+            let help =
+                "add sharing=locked (others wait) or sharing=private (others get another one)";
+            return Err(Diagnostic::error(self.span, message).help(help));
         }
         match kind {
             Secret if options.source.is_some() && options.id.is_some() => {

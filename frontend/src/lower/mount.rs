@@ -117,6 +117,7 @@ impl StageLowering<'_, '_> {
         MountKind::Cache {
             id,
             sharing: options.sharing.unwrap_or_default(),
+            commit: options.commit.unwrap_or_default(),
             input,
             source: inside(options.source.as_deref()),
             mode: options.mode,

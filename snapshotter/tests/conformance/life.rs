@@ -138,6 +138,7 @@ fn privileged_a_probe_leaves_nothing_and_refuses_overlays() {
         upper: Some(Upper { dir: dir.path().join("upper"), work: dir.path().join("work") }),
         user_xattr: false,
         volatile: false,
+        redirects: false,
     };
     let source = MountSource::Overlay(overlay);
     let flags = MountFlags::default();

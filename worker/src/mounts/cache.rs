@@ -3,13 +3,16 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use ::cache::mount::{CacheMount, Sharing, Wanted};
-use graph::{ExecOp, MountKind};
+use ::cache::mount::{CacheMount, Method, Sharing, View, Wanted};
+use graph::{Commit, ExecOp, MountKind};
 use oci::layer::TreePath;
+use snapshotter::Kind as SnapshotKind;
 use solver::{StepContext, Stream};
+use sys::mount::{MountSource, Overlay, Upper};
 use sys::root::Root;
 
 use super::Setting;
+use super::duplicate::duplicate;
 use crate::copy::{Contents, Kind, Landing, SourceTree, Target, select_path};
 use crate::engine::Engine;
 use crate::error::WorkerError;
@@ -31,8 +34,25 @@ pub(super) struct Caches {
 /// What of a cache mount is shown.
 #[derive(Clone)]
 pub(super) struct Directory {
-    pub(super) path: PathBuf,
+    pub(super) view: View,
     pub(super) part: PathBuf,
+}
+
+impl Directory {
+    /// How to mount it.
+    pub(super) fn source(&self) -> MountSource {
+        match &self.view {
+            View::Directory(path) => MountSource::Bind { source: path.clone(), recursive: false },
+            View::Overlay { lower, upper, work } => MountSource::Overlay(Overlay {
+                lowers: vec![lower.clone()],
+                upper: Some(Upper { dir: upper.clone(), work: work.clone() }),
+                user_xattr: false,
+                // The commit syncs what counts.
+                volatile: true,
+                redirects: true,
+            }),
+        }
+    }
 }
 
 /// One cache mount as it is wanted.
@@ -41,6 +61,14 @@ struct Planned<'a> {
     /// Its identity: the id, and what it was first filled with.
     name: String,
     kind: &'a MountKind,
+}
+
+impl Planned<'_> {
+    /// Whether what is written here counts only if the step succeeds.
+    fn is_transaction(&self) -> bool {
+        let on_success = Commit::OnSuccess;
+        matches!(self.kind, MountKind::Cache { commit, read_only: false, .. } if *commit == on_success)
+    }
 }
 
 impl Engine {
@@ -72,41 +100,42 @@ impl Engine {
         }
         planned.sort_by(|a, b| a.name.cmp(&b.name));
         let mut caches = Caches { open: Vec::new(), places: Vec::new() };
-        let mut last: Option<(String, PathBuf)> = None;
-        for plan in planned {
-            let path = match &last {
-                Some((name, path)) if *name == plan.name => path.clone(),
-                _ => {
-                    let mount = self.open_cache(&plan, inputs, setting, context)?;
-                    let path = mount.path().to_owned();
-                    caches.open.push(mount);
-                    path
+        for same in planned.chunk_by(|a, b| a.name == b.name) {
+            let mount = self.open_cache(same, inputs, setting, context)?;
+            let view = mount.view();
+            caches.open.push(mount);
+            for plan in same {
+                let part = part_of(plan.kind);
+                if !part.as_os_str().is_empty() {
+                    // Of an overlay, nothing is in the upper directory yet.
+                    let (View::Directory(dir) | View::Overlay { lower: dir, .. }) = &view;
+                    check_part(dir, &part, &plan.name)?;
                 }
-            };
-            let part = part_of(plan.kind);
-            if !part.as_os_str().is_empty() {
-                check_part(&path, &part, &plan.name)?;
+                caches.places.push((plan.at, Directory { view: view.clone(), part }));
             }
-            caches.places.push((plan.at, Directory { path: path.clone(), part }));
-            last = Some((plan.name, path));
         }
         Ok(caches)
     }
 
+    /// Takes one into use that is mounted at least once. One transaction makes all of it one.
     fn open_cache(
         &self,
-        plan: &Planned<'_>,
+        same: &[Planned<'_>],
         inputs: &[Output],
         setting: &Setting<'_>,
         context: &StepContext<'_>,
     ) -> Result<CacheMount, WorkerError> {
-        let MountKind::Cache { sharing, input, source, mode, uid, gid, .. } = plan.kind else {
+        let plan = same.iter().find(|plan| plan.is_transaction()).or(same.first());
+        let Some(Planned { name, kind, .. }) = plan else {
+            return Err(WorkerError::Internal("no cache mount".to_owned()));
+        };
+        let MountKind::Cache { sharing, input, source, mode, uid, gid, .. } = kind else {
             return Err(WorkerError::Internal("no cache mount".to_owned()));
         };
         let told = Cell::new(false);
         let cancelled = || {
             if !told.replace(true) {
-                let line = format!("waiting for cache mount {:?}, which is in use\n", plan.name);
+                let line = format!("waiting for cache mount {name:?}, which is in use\n");
                 context.log(Stream::Stderr, line.as_bytes());
             }
             context.cancel.is_cancelled()
@@ -125,8 +154,15 @@ impl Engine {
             root.chmod("", mode.unwrap_or(own_mode))?;
             Ok(())
         };
+        let copy = |from: &Path, to: &Path| -> Result<(), Cause> {
+            Ok(duplicate(from, to, &|| context.cancel.is_cancelled())?)
+        };
+        // An overlay cannot be mounted twice; what is mounted once cannot be bound again before it
+        // is attached somewhere.
+        let overlay = self.snapshotter.kind() == SnapshotKind::Overlay && same.len() == 1;
+        let method = || if overlay { Method::Overlay } else { Method::Copy(&copy) };
         let wanted = Wanted {
-            name: &plan.name,
+            name,
             sharing: match sharing {
                 graph::Sharing::Shared => Sharing::Shared,
                 graph::Sharing::Private => Sharing::Private,
@@ -135,8 +171,13 @@ impl Engine {
             fresh: setting.fresh,
             fill: &fill,
             cancelled: &cancelled,
+            transaction: same.iter().any(Planned::is_transaction).then(method),
         };
-        self.state.mounts().open(&wanted)?.ok_or(WorkerError::Cancelled)
+        match self.state.mounts().open(&wanted) {
+            Ok(mount) => mount.ok_or(WorkerError::Cancelled),
+            Err(_) if context.cancel.is_cancelled() => Err(WorkerError::Cancelled),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Fills a new cache mount with the directory `source` of `output`; the mode and the owner

@@ -5,6 +5,7 @@
 
 mod bind;
 mod cache;
+mod duplicate;
 mod secret;
 mod ssh;
 
@@ -90,8 +91,7 @@ impl Engine {
                         let message = format!("cache mount {at} was not opened");
                         return Err(WorkerError::Internal(message));
                     };
-                    let source =
-                        MountSource::Bind { source: directory.path.clone(), recursive: false };
+                    let source = directory.source();
                     let flags = MountFlags { read_only: *read_only, ..MountFlags::default() };
                     let target = mount.target.clone().into();
                     let part = directory.part.clone();
@@ -103,6 +103,13 @@ impl Engine {
         }
         mounts.caches = caches.open;
         Ok(mounts)
+    }
+}
+
+impl StepMounts<'_> {
+    /// Keeps what the step, which has succeeded, wrote to cache mounts that keep it only then.
+    pub(crate) fn commit(&mut self) -> Result<(), WorkerError> {
+        Ok(::cache::mount::commit(std::mem::take(&mut self.caches))?)
     }
 }
 

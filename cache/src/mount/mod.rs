@@ -5,7 +5,18 @@
 //! holds, and a file `name` for people. More than one copy exists only where somebody would not
 //! share (BuildKit: `sharing=private`). Whoever looks for a copy, fills or collects one holds the
 //! lock file `choice`: so a copy that cannot be locked is used by a step, never only looked at.
+//!
+//! A step uses a copy live, or through a transaction: then its changes are in `<n>.step`, until
+//! they are decided, and in `<n>.commit`, until they are merged.
 
+mod attributes;
+mod merge;
+mod plan;
+mod redo;
+mod transaction;
+mod tree;
+
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +27,14 @@ use crate::error::{At, CacheError};
 use crate::lock::{self, FileLock, Mode};
 use crate::trash::Trash;
 use crate::{guarded, space};
+pub use merge::Observer;
+pub use transaction::{Method, View};
+use transaction::{Places, Transaction, complete, recover};
 
 /// The file with the name.
 const NAME: &str = "name";
 /// What lock files end with.
 const LOCK: &str = ".lock";
-/// What a copy ends with that is being filled.
-const NEW: &str = ".new";
 /// How often somebody who waits looks again.
 const POLL: Duration = Duration::from_millis(10);
 /// The lock of those who choose.
@@ -49,22 +61,110 @@ pub struct CacheMounts {
     trash: Arc<Trash>,
 }
 
-/// A cache mount in use. Its lock is freed when this is dropped.
-#[derive(Debug)]
+/// A cache mount in use. Its lock is freed when this is dropped; changes of a transaction that was
+/// not given to [`commit`] are forgotten then.
 pub struct CacheMount {
+    name: String,
+    places: Places,
     path: PathBuf,
+    transaction: Option<Transaction>,
+    trash: Arc<Trash>,
     _lock: File,
 }
 
 impl CacheMount {
-    /// The directory.
+    /// The directory that is committed.
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// What a step is to see.
+    pub fn view(&self) -> View {
+        match &self.transaction {
+            Some(transaction) => transaction.view(),
+            None => View::Directory(self.path.clone()),
+        }
+    }
 }
 
+impl std::fmt::Debug for CacheMount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CacheMount").field("view", &self.view()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for CacheMount {
+    fn drop(&mut self) {
+        if let Some(transaction) = &self.transaction {
+            // What cannot be removed now is when the mount is used again.
+            let _ = transaction.discard(&self.trash);
+        }
+    }
+}
+
+/// Makes what a step changed in `mounts` a part of them. The step has ended: nothing of it runs or
+/// is mounted any more. Mounts without a transaction have it already.
+///
+/// All of them are prepared before the first is decided, and decided before the first is merged. Who
+/// ends before the decision has changed nothing. After it the changes count, however this ends:
+/// whoever uses the mount next completes them first.
+///
+/// # Errors
+/// [`CacheError::Commit`] if nothing was changed, [`CacheError::Unfinished`] after a decision.
+pub fn commit(mounts: Vec<CacheMount>) -> Result<(), CacheError> {
+    commit_observed(mounts, &mut || Ok(()))
+}
+
+/// As [`commit`]; `observer` is asked before each change, and an error of it is as one of the change.
+///
+/// # Errors
+/// As [`commit`], and those of `observer`.
+pub fn commit_observed(
+    mut mounts: Vec<CacheMount>,
+    observer: &mut Observer<'_>,
+) -> Result<(), CacheError> {
+    let mut synced = false;
+    for mount in &mounts {
+        let Some(transaction) = &mount.transaction else { continue };
+        let prepare = || {
+            if !synced {
+                // They are all on one file system. What is decided has to be there after a loss
+                // of power, too.
+                let dir = File::open(&mount.path).at("open", &mount.path)?;
+                rustix::fs::syncfs(dir).at("sync the file system of", &mount.path)?;
+            }
+            transaction.prepare()
+        };
+        prepare().map_err(|source| failed(mount, source))?;
+        synced = true;
+    }
+    let mut decided = Vec::new();
+    for mount in &mut mounts {
+        let Some(transaction) = &mount.transaction else { continue };
+        transaction.decide().map_err(|source| failed(mount, source))?;
+        mount.transaction = None;
+        decided.push(mount);
+    }
+    for mount in decided {
+        let completed = complete(&mount.places, &mount.trash, observer);
+        completed.map_err(|source| unfinished(&mount.name, source))?;
+    }
+    Ok(())
+}
+
+fn failed(mount: &CacheMount, source: CacheError) -> CacheError {
+    CacheError::Commit { name: mount.name.clone(), source: Box::new(source) }
+}
+
+fn unfinished(name: &str, source: CacheError) -> CacheError {
+    CacheError::Unfinished { name: name.to_owned(), source: Box::new(source) }
+}
+
+/// Why a caller's part failed.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// Fills a new cache mount.
-type Fill<'a> = dyn Fn(&Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+type Fill<'a> = dyn Fn(&Path) -> Result<(), Cause> + 'a;
 
 /// How a cache mount is wanted.
 pub struct Wanted<'a> {
@@ -78,6 +178,16 @@ pub struct Wanted<'a> {
     pub fill: &'a Fill<'a>,
     /// Looked at while waiting; true gives up.
     pub cancelled: &'a dyn Fn() -> bool,
+    /// Keeps changes apart until they are given to [`commit`]; then nobody else uses the copy
+    /// meanwhile, whatever `sharing` says. With `fresh` the step sees a new one, and what is
+    /// committed stays until that takes its place.
+    pub transaction: Option<Method<'a>>,
+}
+
+impl Wanted<'_> {
+    fn shared(&self) -> bool {
+        self.sharing == Sharing::Shared && self.transaction.is_none()
+    }
 }
 
 /// One copy of a cache mount, for usage and collection.
@@ -110,12 +220,12 @@ impl CacheMounts {
         let home = self.home(wanted.name)?;
         loop {
             let choice = choice(&home)?;
-            if choice.is_some()
-                && let Some(mount) = self.choose(&home, wanted)?
-            {
-                return Ok(Some(mount));
-            }
+            let chosen = if choice.is_some() { self.choose(&home, wanted)? } else { None };
+            // A transaction may begin with a copy, which takes its time: others choose meanwhile.
             drop(choice);
+            if let Some(mount) = chosen {
+                return begin(mount, wanted).map(Some);
+            }
             if (wanted.cancelled)() {
                 return Ok(None);
             }
@@ -131,7 +241,8 @@ impl CacheMounts {
             if number > 0 && wanted.sharing == Sharing::Locked && !lock.exists() {
                 break;
             }
-            if let Some(mount) = take(home, number, &lock, wanted, &self.trash)? {
+            let places = Places::new(home, number);
+            if let Some(mount) = take(places, &lock, wanted, &self.trash)? {
                 return Ok(Some(mount));
             }
         }
@@ -159,7 +270,7 @@ impl CacheMounts {
             let (created, last_used) = guarded::times(&path, &self.lock_of(&id));
             StoredMount {
                 name: String::from_utf8_lossy(&name).into_owned(),
-                size: space::disk_usage(&path),
+                size: Self::parts(&path).iter().map(|part| space::disk_usage(part)).sum(),
                 created,
                 last_used,
                 path,
@@ -178,12 +289,24 @@ impl CacheMounts {
         for home in fs::read_dir(&self.dir).at("list", &self.dir)?.flatten() {
             let Ok(entries) = fs::read_dir(home.path()) else { continue };
             let home = home.file_name().to_string_lossy().into_owned();
-            let numbers = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-            let copies = numbers.filter(|n| n.parse::<usize>().is_ok());
-            found.extend(copies.map(|n| format!("{home}/{n}")));
+            let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+            // A part may be left where the copy itself is gone.
+            let number = |name: String| {
+                let part = Places::PARTS.iter().find_map(|part| name.strip_suffix(part));
+                part.unwrap_or(&name).parse::<usize>().ok()
+            };
+            let copies: BTreeSet<usize> = names.filter_map(number).collect();
+            found.extend(copies.into_iter().map(|n| format!("{home}/{n}")));
         }
         found.sort();
         Ok(found)
+    }
+
+    /// A copy, and what may be beside it.
+    fn parts(copy: &Path) -> Vec<PathBuf> {
+        let name = copy.file_name().unwrap_or_default().to_string_lossy();
+        let part = |ending: &&str| copy.with_file_name(format!("{name}{ending}"));
+        [""].iter().chain(&Places::PARTS).map(part).collect()
     }
 
     fn lock_of(&self, id: &str) -> PathBuf {
@@ -208,10 +331,15 @@ impl CacheMounts {
     /// # Errors
     /// If it cannot be renamed away.
     pub fn remove(&self, id: &str) -> Result<bool, CacheError> {
-        match self.choice_of(id)? {
-            Some(_choice) => guarded::remove(&self.dir.join(id), &self.lock_of(id), &self.trash),
-            None => Ok(false),
+        let Some(_choice) = self.choice_of(id)? else { return Ok(false) };
+        let copy = self.dir.join(id);
+        if !guarded::remove(&copy, &self.lock_of(id), &self.trash)? {
+            return Ok(false);
         }
+        // Nobody can have taken it meanwhile: who would holds the lock of those who choose. The copy
+        // went first: what was decided means nothing without it.
+        Self::parts(&copy).iter().try_for_each(|part| self.trash.take(part))?;
+        Ok(true)
     }
 }
 
@@ -220,31 +348,34 @@ fn choice(home: &Path) -> Result<Option<FileLock>, CacheError> {
     FileLock::acquire_within(&home.join(CHOICE), Mode::Exclusive, CHOOSING)
 }
 
-/// Takes one copy, if nobody is in the way.
+/// Takes one copy, if nobody is in the way, and brings it into order.
 fn take(
-    home: &Path,
-    number: usize,
+    places: Places,
     lock: &Path,
     wanted: &Wanted<'_>,
-    trash: &Trash,
+    trash: &Arc<Trash>,
 ) -> Result<Option<CacheMount>, CacheError> {
-    let path = home.join(number.to_string());
+    let path = places.base();
     let mut options = File::options();
     let file = options.read(true).write(true).create(true).truncate(false);
     let file = file.open(lock).at("open", lock)?;
-    let shared = wanted.sharing == Sharing::Shared;
+    let shared = wanted.shared();
     // Nobody else may see it half full, nor lose what it holds under its hands.
-    let alone = !shared || wanted.fresh || !path.exists();
+    let alone = !shared || wanted.fresh || !path.exists() || places.unfinished();
     let mode = if alone { Mode::Exclusive } else { Mode::Shared };
     if !lock::try_lock(&file, mode).at("lock", lock)? {
         return Ok(None);
     }
     if alone {
-        if wanted.fresh {
-            trash.take(&path)?;
+        let emptied = wanted.fresh && wanted.transaction.is_none();
+        if emptied {
+            places.discard(trash)?;
+        } else {
+            let recovered = recover(&places, trash, &mut || Ok(()));
+            recovered.map_err(|source| unfinished(wanted.name, source))?;
         }
-        if !path.exists() {
-            fill(home, number, &path, wanted)?;
+        if !path.exists() && (emptied || !wanted.fresh) {
+            fill(&places, wanted)?;
         }
     }
     // Nobody can come in between: who would holds the lock of those who choose.
@@ -252,12 +383,29 @@ fn take(
         return Ok(None);
     }
     file.set_modified(SystemTime::now()).at("touch", lock)?;
-    Ok(Some(CacheMount { path, _lock: file }))
+    let (name, trash) = (wanted.name.to_owned(), trash.clone());
+    Ok(Some(CacheMount { name, places, path, transaction: None, trash, _lock: file }))
+}
+
+/// Begins the transaction that is wanted, if any.
+fn begin(mut mount: CacheMount, wanted: &Wanted<'_>) -> Result<CacheMount, CacheError> {
+    if let Some(method) = &wanted.transaction {
+        let begun = match wanted.fresh {
+            true => Transaction::fresh(&mount.places, wanted.fill),
+            false => Transaction::begin(&mount.places, method),
+        };
+        if begun.is_err() {
+            // Half a copy, maybe.
+            let _ = recover(&mount.places, &mount.trash, &mut || Ok(()));
+        }
+        mount.transaction = Some(begun?);
+    }
+    Ok(mount)
 }
 
 /// Makes a copy beside its place and moves it there when it is full.
-fn fill(home: &Path, number: usize, path: &Path, wanted: &Wanted<'_>) -> Result<(), CacheError> {
-    let new = home.join(format!("{number}{NEW}"));
+fn fill(places: &Places, wanted: &Wanted<'_>) -> Result<(), CacheError> {
+    let (new, path) = (places.new_copy(), places.base());
     if new.exists() {
         fs::remove_dir_all(&new).at("remove", &new)?;
     }
@@ -266,112 +414,8 @@ fn fill(home: &Path, number: usize, path: &Path, wanted: &Wanted<'_>) -> Result<
         operation: format!("fill cache mount {:?}", wanted.name),
         source,
     })?;
-    fs::rename(&new, path).at("rename to", path)
+    fs::rename(&new, &path).at("rename to", &path)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::cell::Cell;
-
-    fn store() -> (tempfile::TempDir, CacheMounts) {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["mounts", "trash"] {
-            fs::create_dir(dir.path().join(name)).unwrap();
-        }
-        let trash = Arc::new(Trash::new(dir.path().join("trash")));
-        let mounts = CacheMounts::new(dir.path().join("mounts"), trash);
-        (dir, mounts)
-    }
-
-    fn open(mounts: &CacheMounts, sharing: Sharing, fresh: bool) -> Option<CacheMount> {
-        let fill = |dir: &Path| Ok(fs::write(dir.join("seed"), "s")?);
-        let cancelled = || true;
-        let wanted = Wanted { name: "/c", sharing, fresh, fill: &fill, cancelled: &cancelled };
-        mounts.open(&wanted).unwrap()
-    }
-
-    #[test]
-    fn who_shares_and_who_does_not() {
-        let (_dir, mounts) = store();
-        let first = open(&mounts, Sharing::Shared, false).unwrap();
-        assert_eq!(fs::read_to_string(first.path().join("seed")).unwrap(), "s");
-        let second = open(&mounts, Sharing::Shared, false).unwrap();
-        assert_eq!(first.path(), second.path());
-        assert!(open(&mounts, Sharing::Locked, false).is_none());
-        let own = open(&mounts, Sharing::Private, false).unwrap();
-        assert_ne!(own.path(), first.path());
-        drop((first, second));
-        // The first copy is free again; the other one is somebody's.
-        let locked = open(&mounts, Sharing::Locked, false).unwrap();
-        assert!(locked.path().ends_with("0"));
-        assert!(open(&mounts, Sharing::Locked, false).is_none());
-        drop((own, locked));
-        assert!(open(&mounts, Sharing::Private, false).unwrap().path().ends_with("0"));
-        assert_eq!(mounts.list().unwrap().len(), 2);
-    }
-
-    #[test]
-    fn those_who_come_while_one_is_filled_share_it() {
-        let (_dir, mounts) = store();
-        let fill = |dir: &Path| {
-            std::thread::sleep(Duration::from_millis(400));
-            Ok(fs::write(dir.join("seed"), "s")?)
-        };
-        let sharing = Sharing::Shared;
-        let open = || {
-            let wanted =
-                Wanted { name: "n", sharing, fresh: false, fill: &fill, cancelled: &|| false };
-            mounts.open(&wanted).unwrap().unwrap()
-        };
-        std::thread::scope(|scope| {
-            let all: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
-            let all: Vec<_> = all.into_iter().map(|one| one.join().unwrap()).collect();
-            assert!(all.iter().all(|one| one.path().ends_with("0")), "{all:?}");
-        });
-    }
-
-    #[test]
-    fn fresh_ones_are_empty_again_and_stay() {
-        let (_dir, mounts) = store();
-        fs::write(open(&mounts, Sharing::Shared, false).unwrap().path().join("x"), "").unwrap();
-        assert!(open(&mounts, Sharing::Shared, false).unwrap().path().join("x").exists());
-        let used = open(&mounts, Sharing::Shared, false).unwrap();
-        // What somebody uses is not taken away.
-        let fresh = open(&mounts, Sharing::Shared, true).unwrap();
-        assert!(used.path().join("x").exists() && !fresh.path().join("x").exists());
-        drop((used, fresh));
-        assert!(!open(&mounts, Sharing::Locked, true).unwrap().path().join("x").exists());
-        assert!(!open(&mounts, Sharing::Shared, false).unwrap().path().join("x").exists());
-    }
-
-    #[test]
-    fn half_full_ones_are_filled_again() {
-        let (_dir, mounts) = store();
-        let calls = Cell::new(0);
-        let fill = |dir: &Path| {
-            calls.set(calls.get() + 1);
-            fs::write(dir.join("half"), "")?;
-            if calls.get() == 1 { Err("disk full".into()) } else { Ok(()) }
-        };
-        let cancelled = || false;
-        let sharing = Sharing::Locked;
-        let wanted =
-            Wanted { name: "n", sharing, fresh: false, fill: &fill, cancelled: &cancelled };
-        let error = mounts.open(&wanted).unwrap_err().to_string();
-        assert!(error.contains("\"n\"") && error.contains("disk full"), "{error}");
-        assert!(mounts.open(&wanted).unwrap().is_some());
-    }
-
-    #[test]
-    fn collected_unless_used() {
-        let (_dir, mounts) = store();
-        let used = open(&mounts, Sharing::Shared, false).unwrap();
-        let stored = mounts.list().unwrap().remove(0);
-        assert_eq!((stored.name.as_str(), stored.path.as_path()), ("/c", used.path()));
-        assert!(mounts.in_use(&stored.id) && !mounts.remove(&stored.id).unwrap());
-        drop(used);
-        assert!(!mounts.in_use(&stored.id) && mounts.remove(&stored.id).unwrap());
-        assert!(mounts.list().unwrap().is_empty());
-    }
-}
+mod tests;
