@@ -1,5 +1,7 @@
 //! Folding: published values become rows of the database.
 
+use solver::ActionKey;
+
 use crate::database::Change;
 use crate::error::CacheError;
 use crate::journal::Name;
@@ -68,9 +70,13 @@ fn changes(store: &Store, read: &[(Name, Vec<u8>)]) -> Vec<Change> {
 }
 
 /// Removes values of steps and contents from the database that `keep` does not want, given their
-/// payload. Returns how many.
-pub(crate) fn sweep(store: &Store, keep: &dyn Fn(&str) -> bool) -> Result<usize, CacheError> {
+/// payload. Returns how many, and the steps' keys among them.
+pub(crate) fn sweep(
+    store: &Store,
+    keep: &dyn Fn(&str) -> bool,
+) -> Result<(usize, Vec<ActionKey>), CacheError> {
     let mut changes = Vec::new();
+    let mut steps = Vec::new();
     store.database.for_each(|key, value| {
         let Ok(key) = <[u8; 33]>::try_from(key) else { return };
         let wanted = match (key[0], sealed::open(value)) {
@@ -81,6 +87,9 @@ pub(crate) fn sweep(store: &Store, keep: &dyn Fn(&str) -> bool) -> Result<usize,
             (_, sealed) => sealed.is_some(),
         };
         if !wanted {
+            if let (b'r', Some(step)) = (key[0], key[1..].first_chunk()) {
+                steps.push(ActionKey::from_bytes(*step));
+            }
             changes.push(Change::Delete(key, value.to_vec()));
         }
     });
@@ -90,7 +99,7 @@ pub(crate) fn sweep(store: &Store, keep: &dyn Fn(&str) -> bool) -> Result<usize,
     {
         writer.apply(&changes)?;
         store.syncer.counted(1);
-        return Ok(count);
+        return Ok((count, steps));
     }
-    Ok(0)
+    Ok((0, Vec::new()))
 }

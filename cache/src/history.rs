@@ -9,6 +9,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use oci::Timestamp;
+
+use crate::build_log;
 use crate::durable::{self, Durability};
 use crate::error::{At, CacheError};
 use crate::tombstone::Tombstones;
@@ -179,17 +182,17 @@ impl History {
         unpack(&read(&self.path(Shelf::Builds, id).ok()?)?)
     }
 
-    /// Keeps the causes of a build under a new name, which is returned.
+    /// Keeps the causes of a build, under a new name if it has none.
     ///
     /// # Errors
-    /// If they cannot be written.
-    pub fn put_build(&self, text: &[u8]) -> Result<String, CacheError> {
-        let id = durable::random_name()[..12].to_owned();
-        let path = self.path(Shelf::Builds, &id)?;
+    /// If they cannot be written, or `id` is not a plain name.
+    pub fn put_build(&self, id: Option<&str>, text: &[u8]) -> Result<(), CacheError> {
+        let new = || build_log::new_id(Timestamp::now());
+        let path = self.path(Shelf::Builds, &id.map_or_else(new, str::to_owned))?;
         self.make(Shelf::Builds)?;
         durable::write_file(&path, &pack(text, &path)?, Durability::Grouped)?;
         self.trim(Shelf::Builds, MAX_BUILDS);
-        Ok(id)
+        Ok(())
     }
 
     fn path(&self, shelf: Shelf, name: &str) -> Result<PathBuf, CacheError> {
@@ -287,9 +290,10 @@ mod tests {
         assert_eq!(history.selection("bb").as_deref(), Some(&b"entries"[..]));
         fs::write(dir.path().join("history/selections/bb"), b"noise").unwrap();
         assert_eq!(history.selection("bb"), None);
-        let id = history.put_build(b"causes").unwrap();
-        assert_eq!(history.build(&id).as_deref(), Some(&b"causes"[..]));
-        assert_eq!(history.builds().len(), 1);
+        history.put_build(Some("id"), b"causes").unwrap();
+        history.put_build(None, b"others").unwrap();
+        assert_eq!(history.build("id").as_deref(), Some(&b"causes"[..]));
+        assert_eq!(history.builds().len(), 2);
         assert_eq!(history.build("../lock"), None);
     }
 }

@@ -34,11 +34,14 @@ pub mod blob;
 pub mod build_log;
 pub mod context;
 pub mod gc;
+pub mod history;
 pub mod image;
 pub mod lease;
 pub mod mount;
 pub mod repository;
+pub mod shadow;
 pub mod state;
+pub mod tombstone;
 pub mod used;
 
 pub use blob::{BlobStore, BlobWriter, VerifiedBlob};
@@ -46,7 +49,9 @@ pub use context::{Context, ContextHashes, Everything, FileKind, Selection, Stat,
 pub use durable::{Durability, write_file};
 pub use error::CacheError;
 pub use format::Dialect;
+pub use history::{History, StoredBuild};
 pub use image::{ImageStore, StoredImage, StoredLayer};
 pub use lease::{DeadLease, Held, Holding, Lease};
 pub use repository::{Access, Repositories, Repository, StoredRepository};
 pub use state::State;
+pub use tombstone::{Tombstone, Tombstones};

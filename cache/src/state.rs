@@ -20,6 +20,7 @@ use crate::error::{At, CacheError};
 use crate::filesystem::{self, Kind};
 use crate::fold;
 use crate::format::{self, Dialect};
+use crate::history::History;
 use crate::image::ImageStore;
 use crate::journal::{Journal, Name};
 use crate::lease::{self, DeadLease, Holding, Lease};
@@ -35,7 +36,7 @@ use crate::warnings::Warnings;
 use crate::watermark::Watermark;
 
 /// Every directory in a state directory.
-const BUCKETS: [&str; 15] = [
+const BUCKETS: [&str; 16] = [
     "locks",
     "blobs-v1",
     "blobs-v1/sha256",
@@ -44,6 +45,7 @@ const BUCKETS: [&str; 15] = [
     "context-v1",
     "mounts-v1",
     "git-v1",
+    "history-v1",
     build_log::BUCKET,
     "done",
     "inflight",
@@ -65,6 +67,7 @@ pub struct State {
     used: LastUsed,
     mounts: CacheMounts,
     repositories: Repositories,
+    history: History,
     lease: Lease,
     dead: Mutex<Vec<DeadLease>>,
 }
@@ -109,6 +112,7 @@ impl State {
             used: LastUsed::new(root.join("used")),
             mounts: CacheMounts::new(root.join("mounts-v1"), trash.clone()),
             repositories: Repositories::new(root.join("git-v1"), trash.clone()),
+            history: History::new(root.join("history-v1"), locks.join("evicted")),
             warnings,
             trash,
             store,
@@ -192,6 +196,11 @@ impl State {
     /// The git repositories that were fetched from.
     pub fn repositories(&self) -> &Repositories {
         &self.repositories
+    }
+
+    /// What the last builds were made of.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// When snapshots were last of use.

@@ -24,7 +24,7 @@ const MAX_TOMBSTONES: usize = 20_000;
 /// The file is never longer, in bytes.
 const MAX_FILE: u64 = 8 << 20;
 
-/// A rule is never longer, in bytes.
+/// A rule is never longer, in characters.
 const MAX_RULE: usize = 200;
 
 /// What became of the result of a step.
@@ -89,8 +89,8 @@ fn encode(all: &[(ActionKey, Tombstone)]) -> Vec<u8> {
     let mut e = Encoder::default();
     e.u32(VERSION);
     for (key, stone) in all {
-        let end = stone.rule.floor_char_boundary(MAX_RULE);
-        e.raw(key.as_bytes()).time(stone.at).bytes(&stone.rule.as_bytes()[..end]);
+        let rule: String = stone.rule.chars().take(MAX_RULE).collect();
+        e.raw(key.as_bytes()).time(stone.at).bytes(rule.as_bytes());
     }
     e.finish()
 }

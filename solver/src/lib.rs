@@ -21,7 +21,7 @@ pub use cancel::{CancelToken, HookGuard};
 pub use event::{Event, EventSink, ProgressId, Stream, Warning};
 pub use key::{ActionKey, ContentId, KeyBuilder};
 pub use record::Record;
-pub use scheduler::solve;
+pub use scheduler::{not_before, solve};
 pub use solution::{Counts, Outcome, Solution, SolveError, SolveOptions, StepReport};
 pub use store::{Claim, RecordStore, StoreError};
 pub use work::{Description, Done, StepContext, Work};

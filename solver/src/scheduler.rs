@@ -98,7 +98,7 @@ struct Node<O> {
 }
 
 /// When a step must have started for its result to be accepted; `since` is the build's start.
-fn not_before(freshness: Freshness, since: Timestamp) -> Timestamp {
+pub fn not_before(freshness: Freshness, since: Timestamp) -> Timestamp {
     match freshness {
         Freshness::Any => Timestamp::EPOCH,
         Freshness::MaxAge(age) => {

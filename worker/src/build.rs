@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use executor::Limits;
 use graph::{Definition, Freshness, MountKind, Op, SourceOp, Vertex, VertexIndex};
@@ -11,7 +12,7 @@ use oci::{Digest, Timestamp};
 use solver::work::WorkError;
 use solver::{
     CancelToken, Description, Done, EventSink, Record, Solution, SolveError, SolveOptions,
-    StepContext, Work,
+    StepContext, Stream, Work,
 };
 
 use crate::context::ContextTree;
@@ -20,9 +21,10 @@ use crate::devices::{BuildDevices, DeviceAccess};
 use crate::engine::Engine;
 use crate::error::WorkerError;
 use crate::exec::Given;
+use crate::explain::{Explain, Recorder, entries_of, sentence};
 use crate::file::{Selection, rewrite_of};
 use crate::image::ImageHandle;
-use crate::key::{self, image_content};
+use crate::key::{self, List, image_content};
 use crate::mounts::{Setting, Shown};
 use crate::output::{Output, TreeOutput};
 use crate::result::{content_of, root_of};
@@ -59,6 +61,8 @@ pub struct BuildInput<'a> {
     pub limits: &'a Limits,
     /// Devices that RUN steps may use.
     pub devices: &'a DeviceAccess,
+    /// What the build is compared with to say why steps run; none where nobody will ask.
+    pub explain: Option<&'a Explain<'a>>,
     /// Stops the build.
     pub cancel: &'a CancelToken,
 }
@@ -74,15 +78,7 @@ impl Engine {
         events: &dyn EventSink,
     ) -> Result<Solution<Output>, SolveError> {
         let devices = self.check_supported(input)?;
-        let work = BuildWork {
-            engine: self,
-            input,
-            selections: Mutex::default(),
-            contexts: Mutex::default(),
-            shown: Mutex::default(),
-            commits: Mutex::default(),
-            devices,
-        };
+        let work = BuildWork::new(self, input, devices);
         let options = SolveOptions {
             jobs: input.jobs,
             fresh_since: input.started,
@@ -91,12 +87,18 @@ impl Engine {
         let solved =
             solver::solve(input.definition, input.targets, &work, &*self.state, events, &options);
         lock(&work.contexts).iter().for_each(|context| self.remember_context(context));
+        if let Some(Err(error)) = work.recorder.map(|recorder| recorder.finish(solved.is_ok())) {
+            self.warn(&format!("the next build cannot say why steps run: {error}"));
+        }
         solved
     }
 
     /// Refuses a build before it starts that has a step which cannot run, or not with its limits
     /// or devices; tells what devices each step gets.
-    fn check_supported<'a>(&self, input: &BuildInput<'a>) -> Result<BuildDevices<'a>, SolveError> {
+    pub(crate) fn check_supported<'a>(
+        &self,
+        input: &BuildInput<'a>,
+    ) -> Result<BuildDevices<'a>, SolveError> {
         let mut devices = BuildDevices::new(input.devices);
         let mut unchecked = (*input.limits != Limits::default()).then_some(input.limits);
         for vertex in input.definition.reachable(input.targets) {
@@ -132,19 +134,41 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct BuildWork<'a> {
-    engine: &'a Engine,
-    input: &'a BuildInput<'a>,
+pub(crate) struct BuildWork<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) input: &'a BuildInput<'a>,
     /// What the file ops that were described and have no result yet select. They run on just
     /// this: a context may change in between, and a key must name what was copied.
-    selections: Mutex<HashMap<VertexIndex, Vec<Selection>>>,
+    selections: Mutex<HashMap<VertexIndex, Arc<Vec<Selection>>>>,
     /// The contexts that were opened.
     contexts: Mutex<Vec<Arc<ContextTree>>>,
     /// What the bind mounts of the exec ops that were described and have no result yet show.
-    shown: Mutex<HashMap<VertexIndex, Vec<Shown>>>,
+    shown: Mutex<HashMap<VertexIndex, Arc<Vec<Shown>>>>,
     /// The commits that git sources mean in this build: a branch may move in between.
     commits: Mutex<HashMap<VertexIndex, String>>,
     devices: BuildDevices<'a>,
+    pub(crate) recorder: Option<Recorder<'a>>,
+}
+
+impl<'a> BuildWork<'a> {
+    pub(crate) fn new(
+        engine: &'a Engine,
+        input: &'a BuildInput<'a>,
+        devices: BuildDevices<'a>,
+    ) -> Self {
+        Self {
+            engine,
+            input,
+            selections: Mutex::default(),
+            contexts: Mutex::default(),
+            shown: Mutex::default(),
+            commits: Mutex::default(),
+            devices,
+            recorder: input.explain.map(|explain| {
+                Recorder::new(&engine.state, explain, input.definition, input.started)
+            }),
+        }
+    }
 }
 
 impl BuildWork<'_> {
@@ -187,8 +211,7 @@ impl BuildWork<'_> {
                 let content = image_content(&image.config.rootfs.diff_ids);
                 let mut description = key::Description::of_source();
                 description.input("image", Some(&content));
-                let (key, inputs) = description.finish();
-                Ok(Description::Keyed { key, inputs })
+                Ok(self.keyed(vertex, description))
             }
             SourceOp::Http(http) => {
                 ready(Output::File(self.engine.http_file(http, self.input.secrets, context)?))
@@ -207,8 +230,7 @@ impl BuildWork<'_> {
                     description.line("ref", git.reference.as_deref().unwrap_or_default());
                 }
                 lock(&self.commits).insert(vertex, commit);
-                let (key, inputs) = description.finish();
-                Ok(Description::Keyed { key, inputs })
+                Ok(self.keyed(vertex, description))
             }
         }
     }
@@ -226,15 +248,22 @@ impl BuildWork<'_> {
             Op::Exec(exec) => {
                 let root = root_of(exec.root, inputs)?;
                 description.input("root", Some(&content_of(root.as_ref())));
+                description.about(exec.root, None);
                 for mount in &exec.mounts {
                     if let MountKind::Cache { input: Some(at), .. } = mount.kind {
                         let seed = root_of(Some(at), inputs).ok().flatten();
                         description.input("cache", Some(&content_of(seed.as_ref())));
+                        description.about(Some(at), None);
                     }
                 }
-                let shown = self.engine.shown(exec, inputs)?;
-                for mount in &shown {
+                let shown = Arc::new(self.engine.shown(exec, inputs)?);
+                for mount in shown.iter() {
                     description.line("bind", &mount.digest);
+                    let counted = mount.counted.clone();
+                    let list = counted.map(|counted| -> List {
+                        Arc::new(move || entries_of(std::slice::from_ref(&*counted)))
+                    });
+                    description.about(mount.input_of(exec), list);
                 }
                 // A name may mean other devices elsewhere, or none.
                 for name in self.devices.of(vertex).iter().flat_map(|it| &it.granted.names) {
@@ -245,10 +274,14 @@ impl BuildWork<'_> {
             Op::File(file) => {
                 let root = root_of(file.root, inputs)?;
                 description.input("root", Some(&content_of(root.as_ref())));
+                description.about(file.root, None);
                 description.line("times", rewrite_of(file, inputs).word());
-                let selections = self.engine.selections(file, inputs)?;
-                for selection in &selections {
+                let selections = Arc::new(self.engine.selections(file, inputs)?);
+                for (at, selection) in selections.iter().enumerate() {
                     description.line("content", &digest(&selection.selected));
+                    let all = selections.clone();
+                    let list: List = Arc::new(move || entries_of(&all[at].selected));
+                    description.about(selection.input, Some(list));
                 }
                 lock(&self.selections).insert(vertex, selections);
             }
@@ -256,11 +289,31 @@ impl BuildWork<'_> {
                 for (name, at) in [("base", merge.base), ("layer", merge.layer)] {
                     let root = root_of(Some(at), inputs)?;
                     description.input(name, Some(&content_of(root.as_ref())));
+                    description.about(Some(at), None);
                 }
             }
         }
-        let (key, inputs) = description.finish();
-        Ok(Description::Keyed { key, inputs })
+        Ok(self.keyed(vertex, description))
+    }
+
+    fn keyed(&self, vertex: VertexIndex, description: key::Description) -> Description<Output> {
+        let (key, lines) = description.finish();
+        if let Some(recorder) = &self.recorder {
+            let inputs = &self.input.definition.vertex(vertex).inputs;
+            recorder.described(vertex, inputs, &key, &lines);
+        }
+        let inputs = lines.into_iter().map(|line| (line.name, line.value)).collect();
+        Description::Keyed { key, inputs }
+    }
+
+    /// Says why a vertex runs.
+    fn explain(&self, vertex: VertexIndex, context: &StepContext<'_>) {
+        let Some(recorder) = &self.recorder else { return };
+        let causes = recorder.runs(vertex);
+        if recorder.shows() {
+            let line = format!("why: {}\n", sentence(&causes));
+            context.log(Stream::Stderr, line.as_bytes());
+        }
     }
 
     fn run_op(
@@ -332,6 +385,9 @@ impl Work for BuildWork<'_> {
         // It will not run.
         lock(&self.selections).remove(&vertex);
         lock(&self.shown).remove(&vertex);
+        if let Some(recorder) = &self.recorder {
+            recorder.made(vertex, record.duration);
+        }
         Some(Output::Tree(tree))
     }
 
@@ -341,6 +397,12 @@ impl Work for BuildWork<'_> {
         inputs: &[Output],
         context: &StepContext<'_>,
     ) -> Result<Done<Output>, WorkError> {
-        Ok(self.run_op(vertex, inputs, context)?)
+        self.explain(vertex, context);
+        let clock = Instant::now();
+        let done = self.run_op(vertex, inputs, context)?;
+        if let Some(recorder) = &self.recorder {
+            recorder.made(vertex, clock.elapsed());
+        }
+        Ok(done)
     }
 }

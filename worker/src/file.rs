@@ -22,6 +22,8 @@ use crate::result::{Made, root_of};
 pub(crate) struct Selection {
     tree: Arc<dyn SourceTree>,
     pub(crate) selected: Vec<Selected>,
+    /// The position of the input that it is selected of.
+    pub(crate) input: Option<usize>,
 }
 
 impl Engine {
@@ -103,7 +105,7 @@ impl Engine {
         };
         let request = Request { paths, exclude: &copy.exclude, parents: copy.parents, tree: name };
         let selected = select(&*tree, &request)?;
-        Ok(Some(Selection { tree, selected }))
+        Ok(Some(Selection { tree, selected, input: *input }))
     }
 
     pub(crate) fn result_tree(

@@ -1,18 +1,36 @@
 //! Action keys: what an op and its inputs are, as one digest and as readable lines.
 
+use std::sync::Arc;
+
 use graph::{CopySource, ExecMount, ExecOp, FileAction, FileOp, MountKind, Op};
 use solver::{ActionKey, ContentId, KeyBuilder};
 
+use crate::explain::FileEntry;
 use crate::output::Rewrite;
 
 /// Changes whenever the meaning of an op or the encoding of a key does.
 const DOMAIN: &str = "action/v1";
 
+/// The entries of a selection, listed when somebody asks.
+pub(crate) type List = Arc<dyn Fn() -> Vec<FileEntry> + Send + Sync>;
+
+/// A part of a key, readable.
+pub(crate) struct Line {
+    /// What it tells of.
+    pub(crate) name: String,
+    /// What it says.
+    pub(crate) value: String,
+    /// The position of the input that it tells of.
+    pub(crate) input: Option<usize>,
+    /// What a selection is the digest of.
+    pub(crate) list: Option<List>,
+}
+
 /// Collects a key and, with the same calls, the lines that explain it: the two cannot drift
 /// apart.
 pub(crate) struct Description {
     key: KeyBuilder,
-    lines: Vec<(String, String)>,
+    lines: Vec<Line>,
 }
 
 impl Description {
@@ -45,11 +63,20 @@ impl Description {
     /// Adds a named part.
     pub(crate) fn line(&mut self, name: &str, value: &str) {
         self.key.part(name.as_bytes()).part(value.as_bytes());
-        self.lines.push((name.to_owned(), value.to_owned()));
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.lines.push(Line { name, value, input: None, list: None });
+    }
+
+    /// Says which input, by position, the last line tells of, and what it selects there.
+    pub(crate) fn about(&mut self, input: Option<usize>, list: Option<List>) {
+        if let Some(line) = self.lines.last_mut() {
+            line.input = input;
+            line.list = list;
+        }
     }
 
     /// The key and its lines.
-    pub(crate) fn finish(self) -> (ActionKey, Vec<(String, String)>) {
+    pub(crate) fn finish(self) -> (ActionKey, Vec<Line>) {
         (self.key.action_key(), self.lines)
     }
 

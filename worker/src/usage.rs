@@ -30,6 +30,7 @@ impl Engine {
         let report = self.state.collect(request, &mut Snapshots(self))?;
         self.state.empty_trash();
         self.sweep_unfinished()?;
+        crate::explain::sweep(&self.state);
         Ok(report)
     }
 }

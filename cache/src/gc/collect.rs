@@ -12,6 +12,7 @@ use crate::fold;
 use crate::lease::{self, Holding};
 use crate::lock::{FileLock, Mode};
 use crate::state::State;
+use crate::tombstone::{self, Tombstone};
 
 /// Why the caller's part failed.
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -101,15 +102,15 @@ impl State {
             }
             failure
         };
-        report.records = self.clean_up(collector)?;
+        report.records = self.clean_up(request, collector)?;
         failure.map_or(Ok(report), Err)
     }
 
     /// After a collection: trash, records that lead nowhere, and what killed processes left.
-    fn clean_up(&self, collector: &dyn Collector) -> Result<usize, CacheError> {
+    fn clean_up(&self, request: &Request, collector: &dyn Collector) -> Result<usize, CacheError> {
         // First of all: on a full disk nothing else works before.
         self.empty_trash();
-        let records = self.sweep_records(collector).unwrap_or_else(|e| {
+        let records = self.sweep_records(request, collector).unwrap_or_else(|e| {
             self.store().warnings.add(format!("the build records stay unsorted: {e}"));
             0
         });
@@ -117,11 +118,20 @@ impl State {
         Ok(records)
     }
 
-    fn sweep_records(&self, collector: &dyn Collector) -> Result<usize, CacheError> {
+    fn sweep_records(
+        &self,
+        request: &Request,
+        collector: &dyn Collector,
+    ) -> Result<usize, CacheError> {
         if !fold::fold(self.store())? {
             return Ok(0);
         }
-        fold::sweep(self.store(), &|payload| collector.is_usable(payload))
+        let (count, steps) = fold::sweep(self.store(), &|p| collector.is_usable(p))?;
+        let stone = Tombstone { at: Timestamp::now(), rule: tombstone::rule_of(request) };
+        if let Err(e) = self.history().tombstones().add(&steps, &stone) {
+            self.store().warnings.add(format!("nobody will know why steps run again: {e}"));
+        }
+        Ok(count)
     }
 
     /// Takes one item out of use; false if somebody began to use it.

@@ -9,7 +9,7 @@ use oci::{Platform, Reference};
 
 use super::age;
 use super::allow::{self, Allow};
-use super::call::{self, Call, CallSpec};
+use super::call::{self, Call, CallFormat, CallSpec};
 use super::later::{IgnoredArgs, LaterArgs};
 use super::limits::LimitArgs;
 use super::output::{self, OutputSpec};
@@ -136,6 +136,9 @@ pub struct BuildArgs {
     /// Print nothing but the image's id
     #[arg(short, long, help_heading = PROGRESS)]
     pub quiet: bool,
+    /// Tell of each step that runs why it does
+    #[arg(long, help_heading = PROGRESS)]
+    pub explain: bool,
 
     /// Check the Dockerfile: the same as --call=check
     #[arg(long, help_heading = INSTEAD)]
@@ -144,6 +147,11 @@ pub struct BuildArgs {
     /// with ,format=json for programs
     #[arg(long, value_name = "NAME", value_parser = call::parse, help_heading = INSTEAD)]
     pub call: Option<CallSpec>,
+
+    /// Tell which steps would run, why, and how long they took last time; =json for programs.
+    /// Nothing is run or written
+    #[arg(long, value_name = "FORMAT", value_parser = call::format, num_args = 0..=1, require_equals = true, default_missing_value = "text", help_heading = INSTEAD)]
+    pub plan: Option<CallFormat>,
 
     /// What is refused.
     #[command(flatten)]

@@ -65,11 +65,7 @@ pub fn parse(text: &str) -> Result<CallSpec, String> {
     let mut named = false;
     for field in csv::fields(text).map_err(|e| e.to_string())? {
         match field.split_once('=') {
-            Some(("format", "json")) => spec.format = CallFormat::Json,
-            Some(("format", "text")) => spec.format = CallFormat::Text,
-            Some(("format", other)) => {
-                return Err(format!("unknown format {other:?} (json or text)"));
-            }
+            Some(("format", name)) => spec.format = format(name)?,
             Some(("ignorestatus", value)) => {
                 spec.ignore_status = switch::boolean(value)
                     .ok_or_else(|| format!("ignorestatus={value} is neither true nor false"))?;
@@ -86,6 +82,18 @@ pub fn parse(text: &str) -> Result<CallSpec, String> {
         }
     }
     Ok(spec)
+}
+
+/// Reads a format.
+///
+/// # Errors
+/// If there is no such format.
+pub fn format(text: &str) -> Result<CallFormat, String> {
+    match text {
+        "json" => Ok(CallFormat::Json),
+        "text" => Ok(CallFormat::Text),
+        other => Err(format!("unknown format {other:?} (json or text)")),
+    }
 }
 
 fn call(name: &str) -> Result<Call, String> {

@@ -5,6 +5,7 @@ pub mod allow;
 pub mod build;
 pub mod call;
 pub mod csv;
+pub mod explain;
 pub mod info;
 pub mod later;
 pub mod limits;
@@ -25,6 +26,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use build::{BuildArgs, Network, ProgressMode};
 pub use call::{Call, CallFormat, CallSpec};
+pub use explain::ExplainArgs;
 pub use info::{InfoArgs, InfoFormat};
 pub use logs::LogsArgs;
 pub use output::{LayerCompression, LayerOptions, OutputKind, OutputSpec, Stream};
@@ -37,8 +39,25 @@ pub use store::{
 
 /// Switches of all commands: they may have a value, as in `--pull=false`.
 const SWITCHES: &[&str] = &[
-    "all", "check", "compress", "debug", "force", "force-rm", "json", "list", "load", "no-cache",
-    "no-trunc", "pull", "push", "quiet", "rm", "squash", "timestamps", "verbose",
+    "all",
+    "check",
+    "compress",
+    "debug",
+    "explain",
+    "force",
+    "force-rm",
+    "json",
+    "list",
+    "load",
+    "no-cache",
+    "no-trunc",
+    "pull",
+    "push",
+    "quiet",
+    "rm",
+    "squash",
+    "timestamps",
+    "verbose",
 ];
 
 /// Builds container images from Dockerfiles.
@@ -99,6 +118,8 @@ pub enum Command {
     Prune(PruneArgs),
     /// Show what the steps of a build told, whole
     Logs(LogsArgs),
+    /// Show why the steps of a build ran
+    Explain(ExplainArgs),
     /// Show what this host gives to builds, and what more would take
     Info(InfoArgs),
     /// Show the version

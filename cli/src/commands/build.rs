@@ -10,12 +10,14 @@ use graph::VertexIndex;
 use oci::Timestamp;
 use solver::{CancelToken, Event, EventSink, Solution, SolveError, Warning};
 use worker::image::{Assembly, ImageHandle, PullPolicy, Resolver};
+use worker::plan::PlannedStep;
 use worker::{BuildInput, ContextInput, Engine, Output, TreeOutput};
 
 use super::Context;
 use super::call;
 use super::dockerfile::{self, Source};
 use super::epoch::{self, EPOCH, Question};
+use super::explain;
 use super::export::{self, Targets, Variants};
 use super::failure::Failure;
 use super::images::Images;
@@ -23,6 +25,7 @@ use super::kept;
 use super::load_context::Loader;
 use super::lowering::{self, mark_of, place_of};
 use super::one_id;
+use super::plan;
 use super::session;
 use super::task::Task;
 use crate::agents::Agents;
@@ -47,6 +50,9 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     if let Some(unavailable) = &context.unavailable {
         return Err(Failure::error(unavailable.clone()));
     }
+    if let Some(format) = args.plan {
+        return plan::run(format, args, context);
+    }
     let environment = &context.environment;
     environment.check()?;
     let docker = session::docker_config(environment)?;
@@ -60,7 +66,6 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     let iidfile = result_file(request.iidfile.as_deref())?;
     let metadata_file = result_file(request.metadata_file.as_deref())?;
     let targets = Targets::open(&request.outputs, terminals)?;
-    let title = kept::title(args, &request);
     let progress = Progress::start(&view)?;
     if view.mode != ProgressMode::Quiet {
         let one_id = context.one_id.as_ref().map(one_id::note);
@@ -69,6 +74,7 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     }
     let cancel = CancelToken::new();
     let _signals = signals::install(cancel.clone(), |_| {})?;
+    let title = kept::title(args, &request);
     let mut build = Build {
         request,
         secrets,
@@ -78,13 +84,15 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
         cancel,
         mode: view.mode,
         colours: view.colours,
+        title,
+        explain: args.explain,
         root_option: context.global.root.clone(),
     };
     open_files::raise(&mut build.request.limits);
     let engine =
         session::open(&build.request.root, context, build.request.snapshotter, &build.cancel)?;
     let logs = engine.state().build_logs();
-    build.progress.keep(logs, title, build.secrets.masks());
+    build.progress.keep(logs, build.title.clone(), build.secrets.masks());
     let wake = {
         let engine = engine.clone();
         build.cancel.on_cancel(move || engine.client().shutdown())
@@ -106,22 +114,64 @@ fn result_file(path: Option<&Path>) -> Result<Option<OutputFile>, Failure> {
 }
 
 /// A build that is going on.
-struct Build {
-    request: BuildRequest,
-    secrets: SecretStore,
-    iidfile: Option<OutputFile>,
-    metadata_file: Option<OutputFile>,
-    progress: Progress,
-    cancel: CancelToken,
-    mode: ProgressMode,
-    colours: bool,
+pub(super) struct Build {
+    pub(super) request: BuildRequest,
+    pub(super) secrets: SecretStore,
+    pub(super) iidfile: Option<OutputFile>,
+    pub(super) metadata_file: Option<OutputFile>,
+    pub(super) progress: Progress,
+    pub(super) cancel: CancelToken,
+    pub(super) mode: ProgressMode,
+    pub(super) colours: bool,
+    /// What people know the build by.
+    pub(super) title: String,
+    /// Whether each step tells why it runs.
+    pub(super) explain: bool,
     /// `--root`, as it was given.
-    root_option: Option<PathBuf>,
+    pub(super) root_option: Option<PathBuf>,
+}
+
+/// A build whose Dockerfile was read.
+struct Ready {
+    lowered: Lowered,
+    epoch: Option<Timestamp>,
+    main: ContextInput,
+    handles: HashMap<oci::Digest, Arc<ImageHandle>>,
 }
 
 impl Build {
     fn run(&mut self, engine: &Arc<Engine>, targets: Targets) -> Result<ImageResult, Failure> {
         let started = Timestamp::now();
+        let Ready { lowered, epoch, main, handles } = self.prepare(engine, started)?;
+        let solution = self.solve(&lowered, main, &handles, started, |input| {
+            engine.build(input, &self.progress)
+        })?;
+        self.tell_notes(engine);
+        let base = lowered.base.as_ref().and_then(|b| handles.get(&b.manifest));
+        let plan = &self.request.outputs;
+        // It takes long where there is much to compress: then nobody should wonder.
+        let images = if plan.has_image() && !plan.is_empty() {
+            in_task(&self.progress, &self.cancel, "exporting layers", || {
+                self.assemble(engine, &lowered, base, &solution, epoch)
+            })?
+        } else {
+            self.assemble(engine, &lowered, base, &solution, epoch)?
+        };
+        export::export(engine, plan, &images, targets, &self.progress, &self.cancel)
+    }
+
+    /// Finds out what would run.
+    pub(super) fn plan(&mut self, engine: &Arc<Engine>) -> Result<Vec<PlannedStep>, Failure> {
+        let started = Timestamp::now();
+        let Ready { lowered, main, handles, .. } = self.prepare(engine, started)?;
+        let plan = |input: &BuildInput<'_>| engine.plan(input, &self.progress);
+        let steps = self.solve(&lowered, main, &handles, started, plan);
+        self.tell_notes(engine);
+        steps
+    }
+
+    /// Brings in what there is to read, and finds out what the steps are.
+    fn prepare(&mut self, engine: &Arc<Engine>, started: Timestamp) -> Result<Ready, Failure> {
         self.tell_notes(engine);
         let (main, source) = self.read(engine, started)?;
         let parsed = frontend::parse(&source.name, &source.text);
@@ -136,19 +186,7 @@ impl Build {
         let loader = self.loader(engine, started);
         let (lowered, epoch) = self.lower(&loader, &parsed, &images, &main)?;
         let handles = resolver.images();
-        let solution = self.solve(engine, &lowered, main, &handles, started)?;
-        self.tell_notes(engine);
-        let base = lowered.base.as_ref().and_then(|b| handles.get(&b.manifest));
-        let plan = &self.request.outputs;
-        // It takes long where there is much to compress: then nobody should wonder.
-        let images = if plan.has_image() && !plan.is_empty() {
-            in_task(&self.progress, &self.cancel, "exporting layers", || {
-                self.assemble(engine, &lowered, base, &solution, epoch)
-            })?
-        } else {
-            self.assemble(engine, &lowered, base, &solution, epoch)?
-        };
-        export::export(engine, plan, &images, targets, &self.progress, &self.cancel)
+        Ok(Ready { lowered, epoch, main, handles })
     }
 
     /// Puts the image together, in each variant that the outputs want.
@@ -230,20 +268,22 @@ impl Build {
         Ok((lowered, epoch))
     }
 
-    /// Runs the graph.
-    fn solve(
+    /// Has `work` done with the graph.
+    fn solve<T>(
         &self,
-        engine: &Arc<Engine>,
         lowered: &Lowered,
         main: ContextInput,
         handles: &HashMap<oci::Digest, Arc<ImageHandle>>,
         started: Timestamp,
-    ) -> Result<Solution<Output>, Failure> {
+        work: impl FnOnce(&BuildInput<'_>) -> Result<T, SolveError>,
+    ) -> Result<T, Failure> {
         let directory = |path: &PathBuf| ContextInput::Directory(path.clone());
         let named = self.request.named.directories.iter();
         let mut contexts: HashMap<String, ContextInput> =
             named.map(|(k, v)| (k.clone(), directory(v))).collect();
         contexts.insert(MAIN_CONTEXT.to_owned(), main);
+        let id = || self.progress.build_id();
+        let explain = explain::comparison(&self.request, &self.title, self.explain, &id);
         let input = BuildInput {
             definition: &lowered.definition,
             targets: &targets_of(lowered),
@@ -254,9 +294,10 @@ impl Build {
             started,
             limits: &self.request.limits,
             devices: &self.request.devices,
+            explain: Some(&explain),
             cancel: &self.cancel,
         };
-        engine.build(&input, &self.progress).map_err(|error| self.solve_failure(lowered, error))
+        work(&input).map_err(|error| self.solve_failure(lowered, error))
     }
 
     /// Shows warnings of the Dockerfile; they are listed again at the end.

@@ -270,6 +270,7 @@ impl Loader<'_> {
             started: self.started,
             limits: &worker::Limits::default(),
             devices: &worker::DeviceAccess::default(),
+            explain: None,
             cancel: self.cancel,
         };
         let solution = self.engine.build(&input, self.progress).map_err(failure)?;

@@ -4,6 +4,7 @@ pub mod build;
 mod call;
 mod dockerfile;
 mod epoch;
+mod explain;
 mod export;
 mod failure;
 mod images;
@@ -14,6 +15,7 @@ mod load_into;
 mod logs;
 mod lowering;
 mod one_id;
+mod plan;
 mod session;
 mod stdin;
 mod store;
@@ -58,6 +60,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Du(args) => usage::du(&args, &context),
         Command::Prune(args) => usage::prune(&args, &context),
         Command::Logs(args) => logs::run(&args, &context),
+        Command::Explain(args) => explain::run(&args, &context),
         Command::Info(args) => info::run(&args, &context),
         Command::Version => console::out(&version::text()).map_err(Failure::output),
     };

@@ -122,6 +122,11 @@ impl Progress {
         self.keeper.finish(error)
     }
 
+    /// The name by which something of this build is kept, if anything is.
+    pub fn build_id(&self) -> Option<String> {
+        self.keeper.id()
+    }
+
     /// Whether anything was kept.
     pub fn has_kept(&self) -> bool {
         self.keeper.has_kept()

@@ -32,14 +32,26 @@ pub(crate) struct Shown {
     pub(crate) mount: usize,
     /// What counts in the key.
     pub(crate) digest: String,
+    /// What that is the digest of; none if it is more.
+    pub(crate) counted: Option<Arc<Selected>>,
     source: Source,
+}
+
+impl Shown {
+    /// The position of the input that it shows.
+    pub(crate) fn input_of(&self, op: &ExecOp) -> Option<usize> {
+        match op.mounts.get(self.mount).map(|mount| &mount.kind) {
+            Some(MountKind::Bind { input, .. }) => *input,
+            _ => None,
+        }
+    }
 }
 
 enum Source {
     /// A path, without links, of a result.
     Result { tree: TreeOutput, path: TreePath },
     /// What is selected of something that is no result.
-    Copy { tree: Arc<dyn SourceTree>, selected: Selected },
+    Copy { tree: Arc<dyn SourceTree>, selected: Arc<Selected> },
 }
 
 impl Engine {
@@ -69,18 +81,21 @@ impl Engine {
             Output::Context(context) => (context.clone(), "the build context"),
             Output::File(file) => (file.clone(), "the downloaded file"),
         };
-        let selected = select_path(&*tree, source, name)?;
+        let selected = Arc::new(select_path(&*tree, source, name)?);
         // What is written may lead elsewhere in the source: then all of it counts.
         let counted = match (writable, output) {
             (true, Output::Tree(tree)) => format!("{} {source}", tree.content),
             (true, _) => format!("{} {source}", digest(&[select_path(&*tree, "/", name)?])),
-            (false, _) => digest(std::slice::from_ref(&selected)),
+            (false, _) => digest(std::slice::from_ref(&*selected)),
         };
+        let listed = (!writable).then(|| selected.clone());
         let source = match output {
-            Output::Tree(tree) => Source::Result { tree: tree.clone(), path: selected.source },
+            Output::Tree(tree) => {
+                Source::Result { tree: tree.clone(), path: selected.source.clone() }
+            }
             _ => Source::Copy { tree, selected },
         };
-        Ok(Shown { mount, digest: counted, source })
+        Ok(Shown { mount, digest: counted, counted: listed, source })
     }
 
     /// A snapshot with what is selected of a tree that is no result, at [`PLACE`].
