@@ -43,6 +43,8 @@ pub struct BuildRequest {
     pub jobs: Option<NonZeroUsize>,
     /// Limits of each RUN step.
     pub limits: worker::Limits,
+    /// What RUN steps are told about name servers.
+    pub dns: worker::Dns,
     /// Devices that RUN steps may use.
     pub devices: DeviceAccess,
     /// How snapshots are to be stored.
@@ -76,6 +78,13 @@ pub enum RequestError {
     /// Limits of steps that do not go together.
     #[error("{0}")]
     Limits(String),
+    /// A name server that steps with a network of their own do not reach.
+    #[error(
+        "--dns {0}: steps with a network of their own (--network=isolated) do not reach the loopback \
+         addresses of this host; without --dns they are told of its name servers in a way that \
+         they can use"
+    )]
+    Dns(std::net::IpAddr),
     /// There is no place for the state directory.
     #[error("no home directory: say with --root or DRYDOCK_ROOT where the state is kept")]
     NoRoot,
@@ -111,6 +120,7 @@ impl BuildRequest {
             Network::Default => NetworkMode::Default,
             Network::None => NetworkMode::None,
             Network::Host => NetworkMode::Host,
+            Network::Isolated => NetworkMode::Isolated,
         };
         lower.extra_hosts =
             args.add_hosts.iter().map(|h| (h.name.clone(), h.address.clone())).collect();
@@ -136,6 +146,7 @@ impl BuildRequest {
             pull: args.pull,
             jobs: args.jobs,
             limits: args.limits.resolve().map_err(RequestError::Limits)?,
+            dns: dns(args)?,
             devices: devices(args, environment),
             snapshotter: args.snapshotter.into(),
             quiet: args.quiet,
@@ -193,6 +204,16 @@ fn devices(args: &BuildArgs, environment: &Environment) -> DeviceAccess {
         }
     }
     access
+}
+
+/// `--dns` and the like.
+fn dns(args: &BuildArgs) -> Result<worker::Dns, RequestError> {
+    let dns = args.dns.resolve();
+    let lost = dns.servers.iter().find(|it| it.to_canonical().is_loopback());
+    match lost {
+        Some(server) if args.network == Network::Isolated => Err(RequestError::Dns(*server)),
+        _ => Ok(dns),
+    }
 }
 
 /// A build argument that switches something on.
@@ -303,6 +324,24 @@ mod tests {
         let some = devices("--allow device=v/d=x --allow device=v/d,alias=a/b .");
         assert_eq!((some.grants.all, some.grants.devices.len()), (false, 2));
         assert_eq!(some.directories, ["/a", "/b"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn name_servers() {
+        let dns = |line: &str| request(line, &[]).map(|it| it.dns);
+        assert_eq!(dns(".").unwrap(), worker::Dns::default());
+        let servers = dns("--network=isolated --dns=10.0.0.1 --dns fd00::1 .").unwrap().servers;
+        assert_eq!(
+            servers,
+            ["10.0.0.1", "fd00::1"].map(|it| it.parse::<std::net::IpAddr>().unwrap())
+        );
+        assert!(dns("--dns 127.0.0.53 .").is_ok() && dns("--network none --dns ::1 .").is_ok());
+        for server in ["127.0.0.53", "::1", "::ffff:127.0.0.1"] {
+            let error = dns(&format!("--network isolated --dns {server} .")).unwrap_err();
+            assert!(matches!(error, RequestError::Dns(_)), "{error}");
+        }
+        let isolated = request("--network isolated .", &[]).unwrap().lower;
+        assert_eq!((isolated.network, isolated.allow), (NetworkMode::Isolated, [].into()));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use sys::cgroup::CgroupError;
 use sys::launch::LaunchError;
 use sys::mount::MountError;
 
+use crate::network::NetworkError;
 use crate::user::UserError;
 
 /// A run that did not come to an exit status.
@@ -132,6 +133,9 @@ pub enum ExecError {
         /// Why not, and what to do.
         reason: String,
     },
+    /// There is no network of the process's own.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The sandbox's process was killed from outside.
     #[error("the process was killed from outside")]
     Killed,

@@ -15,10 +15,12 @@ mod command;
 mod devices;
 mod error;
 mod explain;
+mod frames;
 mod host_devices;
 mod hosts;
 mod ids;
 mod masks;
+mod network;
 mod nodes;
 mod outcome;
 mod output;
@@ -38,12 +40,13 @@ pub mod user;
 pub use cancel::CancelToken;
 pub use command::DEFAULT_PATH;
 pub use error::{ExecError, Unsupported};
+pub use network::NetworkError;
 pub use outcome::{ExitStatus, Outcome};
 pub use output::{Output, Stream};
 pub use run::{Executor, ExecutorConfig};
 pub use spec::{
-    CpuQuota, DeviceNode, Devices, GroupLimits, InjectedFile, Limits, ListError, Network, NodeKind,
-    NumberList, Parent, ProcessSpec, Security, Swap, Volume,
+    CpuQuota, DeviceNode, Devices, Dns, GroupLimits, InjectedFile, Limits, ListError, Network,
+    NodeKind, NumberList, Parent, ProcessSpec, Security, Swap, Volume,
 };
 pub use sys::cgroup::Exhausted;
 pub use sys::program::ResourceLimit;

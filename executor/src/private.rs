@@ -11,7 +11,7 @@ use sys::mount::{Mount, MountFlags, MountSource};
 
 use crate::error::ExecError;
 use crate::spec::{InjectedFile, ProcessSpec};
-use crate::{hosts, resolv};
+use crate::{hosts, network};
 
 /// The empty directory that hides masked ones.
 pub(crate) const EMPTY: &CStr = c"empty";
@@ -37,8 +37,8 @@ pub(crate) struct Part {
     pub(crate) flags: MountFlags,
 }
 
-/// Writes all private files of a run.
-pub(crate) fn create(spec: &ProcessSpec) -> Result<PrivateFiles, ExecError> {
+/// Writes all private files of a run; `resolv` is its /etc/resolv.conf.
+pub(crate) fn create(spec: &ProcessSpec, resolv: &str) -> Result<PrivateFiles, ExecError> {
     let mount = Mount {
         target: PathBuf::from("/"),
         source: MountSource::Tmpfs { size: None, mode: 0o755 },
@@ -48,13 +48,12 @@ pub(crate) fn create(spec: &ProcessSpec) -> Result<PrivateFiles, ExecError> {
     .map_err(|source| ExecError::Mount { target: "/etc".into(), source })?;
     rustix::fs::mkdirat(&mount, EMPTY, Mode::from_raw_mode(0o555))
         .map_err(|errno| ExecError::Create { path: "/".into(), errno })?;
-    let resolv = resolv::content(spec.network)
-        .map_err(|source| ExecError::Io { operation: "read the host's resolv.conf", source })?;
-    let hosts = hosts::content(&spec.hostname, &spec.extra_hosts);
+    let gateway = || network::gateway(spec.network);
+    let hosts = hosts::content(&spec.hostname, &spec.extra_hosts, gateway);
     let hostname = format!("{}\n", spec.hostname);
     let mut files = PrivateFiles { mount, system: Vec::new(), injected: Vec::new() };
     let system: [(&str, &[u8]); 3] = [
-        ("/etc/resolv.conf", &resolv),
+        ("/etc/resolv.conf", resolv.as_bytes()),
         ("/etc/hosts", hosts.as_bytes()),
         ("/etc/hostname", hostname.as_bytes()),
     ];

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sys::cgroup::{Exhausted, Group, Hierarchies};
 use sys::launch::{Child, Ending, launch, wait_readable};
-use sys::program::{Confinement, Namespaces, Payload, Program, Step};
+use sys::program::{Confinement, FdIndex, Namespaces, Payload, Program, Step};
 use sys::report::Usage;
 use sys::seccomp::Filter;
 use sys::userns::Ids;
@@ -17,12 +17,14 @@ use crate::cancel::CancelToken;
 use crate::command::{self, Command};
 use crate::error::{ExecError, Unsupported};
 use crate::explain::Explain;
+use crate::network::{Link, NetworkError};
 use crate::outcome::{ExitStatus, Outcome, peak_of};
 use crate::output::{Output, Pump, Reader, Stream, stream};
 use crate::plan::{self, Host, Plan};
+use crate::private::PrivateFiles;
 use crate::spec::{Limits, Network, ProcessSpec, Security};
 use crate::user::{self, User};
-use crate::{ids, masks, private, probe, rlimit, seccomp};
+use crate::{ids, masks, network, private, probe, resolv, rlimit, seccomp};
 
 /// Where an [`Executor`] keeps what it needs.
 #[derive(Debug, Clone)]
@@ -31,12 +33,15 @@ pub struct ExecutorConfig {
     pub state: PathBuf,
     /// The name of this builder's lease; control groups are named after it.
     pub lease: String,
+    /// The program passt, for networks of processes' own; none where it is not installed.
+    pub passt: Option<PathBuf>,
 }
 
 /// Runs processes in root file systems; each call is independent, from any thread.
 pub struct Executor {
     host: Host,
     lease: String,
+    passt: Option<PathBuf>,
     filter: Filter,
     hierarchies: Hierarchies,
     ids: Ids,
@@ -101,8 +106,9 @@ impl Executor {
         let filter = seccomp::filter().ok_or_else(|| {
             io("choose a system call filter")(io::Error::other(Unsupported::Architecture))
         })?;
-        let (lease, ids, runs) = (config.lease, Ids::of_process(), AtomicU64::new(0));
-        Ok(Self { host, lease, filter, hierarchies, ids, runs })
+        let (ids, runs) = (Ids::of_process(), AtomicU64::new(0));
+        let ExecutorConfig { lease, passt, .. } = config;
+        Ok(Self { host, lease, passt, filter, hierarchies, ids, runs })
     }
 
     /// Whether this host can run processes at all.
@@ -126,6 +132,17 @@ impl Executor {
     pub fn check(&self, limits: &Limits) -> Result<(), ExecError> {
         rlimit::check(&limits.rlimits)?;
         self.group(limits).map(GroupGuard).map(drop)
+    }
+
+    /// Whether this host can give this network access.
+    ///
+    /// # Errors
+    /// What is missing, and how to get it.
+    pub fn check_network(&self, network: Network) -> Result<(), NetworkError> {
+        match network {
+            Network::Host | Network::None => Ok(()),
+            Network::Isolated => network::check(self.passt.as_deref()),
+        }
     }
 
     /// Removes what dead builders left behind: the control groups of `dead_lease`.
@@ -155,13 +172,14 @@ impl Executor {
         user.groups.extend(&spec.devices.groups);
         ids::check(&mut user, &self.ids)?;
         let command = command::prepare(spec, &user)?;
-        let files = private::create(spec)?;
+        let (files, link) = self.network(spec, cancel)?;
         let owner = (user.uid, user.gid);
         // Declared before the child, so that on every way out the child ends first, then the
-        // stubs are removed, then the group.
+        // stubs are removed, then the group, then the network.
         let group = GroupGuard(self.group(&spec.limits)?);
-        let Plan { fds, steps, stdin, stubs } =
+        let Plan { mut fds, mut steps, stdin, stubs } =
             plan::plan(&self.host, spec, root.as_fd(), files, owner)?;
+        enter(link.as_ref(), &mut fds, &mut steps)?;
         let (readers, [stdout, stderr]) = streams(user.uid)?;
         let raised = rlimit::raised(&spec.limits.rlimits);
         let waits = group.0.is_some() || !raised.is_empty();
@@ -190,6 +208,7 @@ impl Executor {
         let ending = child.wait()?;
         pump.finish();
         drop(stubs);
+        report_loss(link.as_ref(), output);
         match ending {
             Ending::Ended(usage) => Ok(outcome(usage, group.0.as_ref(), spec, started.elapsed())),
             Ending::Failed { operation, errno } => {
@@ -204,6 +223,22 @@ impl Executor {
             }
             Ending::Killed => Err(ExecError::Killed),
         }
+    }
+
+    /// The private files of a run, and its connection if it gets one.
+    fn network(
+        &self,
+        spec: &ProcessSpec,
+        cancel: &CancelToken,
+    ) -> Result<(PrivateFiles, Option<Link>), ExecError> {
+        let resolv = resolv::content(spec.network, &spec.dns)
+            .map_err(|source| ExecError::Io { operation: "read the host's resolv.conf", source })?;
+        let files = private::create(spec, &resolv.text)?;
+        let link = match spec.network {
+            Network::Isolated => Some(Link::new(self.passt.as_ref(), &resolv.forwarded, cancel)?),
+            Network::Host | Network::None => None,
+        };
+        Ok((files, link))
     }
 
     fn confinement(&self, security: Security) -> Result<Confinement, ExecError> {
@@ -270,6 +305,27 @@ fn around(
     Ok(steps)
 }
 
+/// Lets the child enter the network first of all: what it mounts shows it.
+fn enter(
+    link: Option<&Link>,
+    fds: &mut Vec<OwnedFd>,
+    steps: &mut Vec<Step>,
+) -> Result<(), ExecError> {
+    let Some(link) = link else { return Ok(()) };
+    let namespace = link.namespace.try_clone();
+    steps.insert(0, Step::EnterNetwork(FdIndex(fds.len())));
+    fds.push(namespace.map_err(|source| ExecError::Io { operation: "copy a descriptor", source })?);
+    Ok(())
+}
+
+/// Says that the network was lost in the middle, which explains what the process did not.
+fn report_loss(link: Option<&Link>, output: &dyn Output) {
+    if let Some(told) = link.and_then(Link::lost) {
+        let text = format!("passt, which connected this step's network, has ended{told}\n");
+        output.write(Stream::Stderr, text.as_bytes());
+    }
+}
+
 fn namespaces(network: Network, grouped: bool) -> Namespaces {
     Namespaces {
         mount: true,
@@ -299,6 +355,7 @@ fn payload(
         stdin,
         stdout,
         stderr,
+        further: None,
     })
 }
 

@@ -1,5 +1,6 @@
 //! What to run: plain data.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use sys::mount::Mount;
@@ -24,11 +25,14 @@ pub struct ProcessSpec {
     pub user: String,
     /// Network access.
     pub network: Network,
+    /// Name servers.
+    pub dns: Dns,
     /// How far the process is confined.
     pub security: Security,
     /// Host name.
     pub hostname: String,
-    /// Further lines of /etc/hosts: name and address.
+    /// Further lines of /etc/hosts: name and address, or `host-gateway` for the address of this
+    /// host as the process reaches it.
     pub extra_hosts: Vec<(String, String)>,
     /// Further mounts, parents before children. Mount points that are missing are created, and
     /// removed again after the run.
@@ -107,6 +111,20 @@ pub enum Network {
     Host,
     /// A network of its own with nothing but the loopback device, which is up.
     None,
+    /// A network of its own from which it can reach others, but not the loopback addresses of the
+    /// host, and no one reaches it.
+    Isolated,
+}
+
+/// What stands in /etc/resolv.conf instead of what the host has there; an empty part is the host's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Addresses of name servers.
+    pub servers: Vec<IpAddr>,
+    /// Search domains; `.` alone for none.
+    pub search: Vec<String>,
+    /// Options of the resolver.
+    pub options: Vec<String>,
 }
 
 /// How far a process is confined.

@@ -14,7 +14,7 @@ use rustix::mount::{
     fsmount, fsopen, mount_change, open_tree, unmount,
 };
 use rustix::process::{DumpableBehavior, Signal};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use crate::detached::{Propagation, attach_over, attributes, set_attr_raw};
 use crate::mount::MountFlags;
@@ -81,9 +81,10 @@ fn live(program: &Program, prepared: &Prepared) -> Result<Usage, Failed> {
         perform(step, program, prepared)
             .map_err(at(Operation::Step(u32::try_from(number).unwrap_or(u32::MAX))))?;
     }
-    let pipes = [prepared.report, prepared.lifeline];
-    let sorted = if pipes[0] < pipes[1] { pipes } else { [pipes[1], pipes[0]] };
-    keep_only(&sorted).map_err(at(Operation::Descriptors))?;
+    let further = program.payload.further.as_ref().map_or(prepared.report, AsRawFd::as_raw_fd);
+    let mut kept = [prepared.report, prepared.lifeline, further];
+    kept.sort_unstable();
+    keep_only(&kept).map_err(at(Operation::Descriptors))?;
     let events = signal::child_events().map_err(at(Operation::Signals))?;
     let entered = payload::enter_directory(&program.payload.directory);
     if let Err(errno) = entered
@@ -165,6 +166,10 @@ fn perform(step: &Step, program: &Program, prepared: &Prepared) -> Result<(), Er
     match step {
         Step::AwaitStart => await_start(prepared),
         Step::EnterCgroupNamespace => crate::namespace::unshare(UnshareFlags::NEWCGROUP),
+        Step::EnterNetwork(namespace) => rustix::thread::move_into_link_name_space(
+            fd(*namespace)?,
+            Some(LinkNameSpaceType::Network),
+        ),
         Step::PrivateMounts => {
             mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         }

@@ -42,6 +42,8 @@ pub enum Step {
     AwaitStart,
     /// Makes the child's present control groups the visible root of all.
     EnterCgroupNamespace,
+    /// Enters a network namespace.
+    EnterNetwork(FdIndex),
     /// Makes every mount of the own mount namespace private.
     PrivateMounts,
     /// Attaches a detached mount at a path of the host, seen only by this child.
@@ -152,6 +154,8 @@ pub struct Payload {
     pub stdout: OwnedFd,
     /// Standard error.
     pub stderr: OwnedFd,
+    /// A further descriptor. It keeps the number that it has here.
+    pub further: Option<OwnedFd>,
 }
 
 /// All that a child does.
@@ -179,6 +183,7 @@ impl Step {
         match self {
             Self::AwaitStart => ("wait for", "the builder's start signal".into()),
             Self::EnterCgroupNamespace => ("enter", "a cgroup namespace".into()),
+            Self::EnterNetwork(_) => ("enter", "a network namespace".into()),
             Self::PrivateMounts => ("make private", "the mounts".into()),
             Self::AttachHost { at, .. } => ("mount at", at.to_string_lossy().into_owned()),
             Self::Attach { target, .. } | Self::AttachPart { target, .. } => {

@@ -13,6 +13,7 @@ pub mod host;
 pub mod http;
 pub mod http_server;
 pub mod image_view;
+pub mod lan;
 pub mod person;
 pub mod program;
 pub mod progress;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use executor::Limits;
+use executor::{Dns, ExecError, Limits};
 use graph::{Definition, Freshness, MountKind, Op, SourceOp, Vertex, VertexIndex};
 use oci::{Digest, Timestamp};
 use solver::work::WorkError;
@@ -20,7 +20,7 @@ use crate::copy::digest;
 use crate::devices::{BuildDevices, DeviceAccess};
 use crate::engine::Engine;
 use crate::error::WorkerError;
-use crate::exec::Given;
+use crate::exec::{Given, network};
 use crate::explain::{Explain, Recorder, entries_of, sentence};
 use crate::file::{Selection, rewrite_of};
 use crate::image::ImageHandle;
@@ -59,6 +59,8 @@ pub struct BuildInput<'a> {
     pub started: Timestamp,
     /// Limits of each RUN step. They are in no key.
     pub limits: &'a Limits,
+    /// What RUN steps are told about name servers. It is in no key.
+    pub dns: &'a Dns,
     /// Devices that RUN steps may use.
     pub devices: &'a DeviceAccess,
     /// What the build is compared with to say why steps run; none where nobody will ask.
@@ -93,8 +95,8 @@ impl Engine {
         solved
     }
 
-    /// Refuses a build before it starts that has a step which cannot run, or not with its limits
-    /// or devices; tells what devices each step gets.
+    /// Refuses a build before it starts that has a step which cannot run, or not with its limits,
+    /// network or devices; tells what devices each step gets.
     pub(crate) fn check_supported<'a>(
         &self,
         input: &BuildInput<'a>,
@@ -115,6 +117,8 @@ impl Engine {
             if let Some(limits) = unchecked.take() {
                 executor.check(limits).map_err(|error| failed(error.into()))?;
             }
+            let network = executor.check_network(network(exec));
+            network.map_err(|error| failed(ExecError::from(error).into()))?;
         }
         devices.problems().for_each(|problem| self.warn(&problem));
         Ok(devices)
@@ -350,7 +354,8 @@ impl BuildWork<'_> {
                 let fresh = self.input.definition.vertex(vertex).meta.freshness == Freshness::Build;
                 let setting = Setting { secrets: self.input.secrets, fresh };
                 let devices = self.devices.of(vertex);
-                let given = Given { shown: &shown, limits: self.input.limits, devices };
+                let (limits, dns) = (self.input.limits, self.input.dns);
+                let given = Given { shown: &shown, limits, dns, devices };
                 self.engine.run_exec(op, inputs, &given, &setting, context)?
             }
             Op::File(op) => {

@@ -1,7 +1,7 @@
 //! RUN: a process on a snapshot.
 
 use executor::{
-    Exhausted, ExitStatus, InjectedFile, Limits, Network, Outcome, Output as ProcessOutput,
+    Dns, Exhausted, ExitStatus, InjectedFile, Limits, Network, Outcome, Output as ProcessOutput,
     ProcessSpec, Security,
 };
 use graph::{ExecOp, NetworkMode, SecurityMode};
@@ -21,6 +21,8 @@ pub(crate) struct Given<'a> {
     pub(crate) shown: &'a [Shown],
     /// Its limits.
     pub(crate) limits: &'a Limits,
+    /// What it is told about name servers.
+    pub(crate) dns: &'a Dns,
     /// Its devices, if it asks for any.
     pub(crate) devices: Option<&'a StepDevices>,
 }
@@ -40,7 +42,7 @@ impl Engine {
         let mut mounts = self.mounts(op, inputs, given.shown, setting, context)?;
         let active = self.prepare(root.as_ref())?;
         let mut spec = match self.snapshotter.rootfs(&active.active) {
-            Ok(rootfs) => process_spec(op, rootfs, &mut mounts, given.limits),
+            Ok(rootfs) => process_spec(op, rootfs, &mut mounts, given),
             Err(error) => {
                 self.discard(active);
                 return Err(error.into());
@@ -91,7 +93,7 @@ fn process_spec(
     op: &ExecOp,
     rootfs: sys::mount::Mount,
     mounts: &mut StepMounts<'_>,
-    limits: &Limits,
+    given: &Given<'_>,
 ) -> ProcessSpec {
     let mut env = op.env.clone();
     env.extend(op.proxy_env.iter().cloned());
@@ -108,10 +110,8 @@ fn process_spec(
         env,
         cwd: op.cwd.clone(),
         user: op.user.clone(),
-        network: match op.network {
-            NetworkMode::None => Network::None,
-            NetworkMode::Default | NetworkMode::Host => Network::Host,
-        },
+        network: network(op),
+        dns: given.dns.clone(),
         security: match op.security {
             SecurityMode::Sandbox => Security::Sandbox,
             SecurityMode::Insecure => Security::Insecure,
@@ -121,7 +121,16 @@ fn process_spec(
         mounts: std::mem::take(&mut mounts.volumes),
         files: injected.chain(std::mem::take(&mut mounts.files)).collect(),
         devices: executor::Devices::default(),
-        limits: limits.clone(),
+        limits: given.limits.clone(),
+    }
+}
+
+/// The network of a step.
+pub(crate) fn network(op: &ExecOp) -> Network {
+    match op.network {
+        NetworkMode::None => Network::None,
+        NetworkMode::Default | NetworkMode::Host => Network::Host,
+        NetworkMode::Isolated => Network::Isolated,
     }
 }
 

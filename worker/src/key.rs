@@ -240,6 +240,7 @@ mod tests {
             key(|op| op.cwd = "/app".into()),
             key(|op| op.hostname = "h".into()),
             key(|op| op.network = NetworkMode::None),
+            key(|op| op.network = NetworkMode::Isolated),
             key(|op| op.args[2].push(' ')),
             key(|op| op.platform.variant = Some("v3".into())),
             key(|op| {

@@ -40,7 +40,7 @@ pub use engine::{Engine, EngineConfig};
 pub use error::WorkerError;
 pub use executor::cdi::{CdiError, DIRECTORIES as DEVICE_DIRECTORIES, Grant, Grants};
 pub use executor::{
-    CpuQuota, GroupLimits, Limits, ListError, NumberList, Parent, ResourceLimit, Swap, rlimit,
+    CpuQuota, Dns, GroupLimits, Limits, ListError, NumberList, Parent, ResourceLimit, Swap, rlimit,
 };
 pub use output::{Output, Payload, Rewrite, TreeOutput, Used};
 pub use source::{FileTree, GitEnvironment, GitError, NoSecrets, Secrets};

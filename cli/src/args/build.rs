@@ -10,6 +10,7 @@ use oci::{Platform, Reference};
 use super::age;
 use super::allow::{self, Allow};
 use super::call::{self, Call, CallFormat, CallSpec};
+use super::dns::DnsArgs;
 use super::later::{IgnoredArgs, LaterArgs};
 use super::limits::LimitArgs;
 use super::output::{self, OutputSpec};
@@ -20,7 +21,7 @@ use super::ssh::{self, SshArg};
 const IMAGE: &str = "Image";
 const OUTPUT: &str = "Output";
 const CACHE: &str = "Cache";
-const STEPS: &str = "Steps";
+pub(super) const STEPS: &str = "Steps";
 const PROGRESS: &str = "Progress";
 const INSTEAD: &str = "Instead of building";
 
@@ -102,12 +103,16 @@ pub struct BuildArgs {
     #[arg(long = "ttl", value_name = "STEP=AGE", value_parser = age::parse, help_heading = CACHE)]
     pub ttl: Vec<StepAge>,
 
-    /// The network of RUN: default (the host's), none or host
+    /// The network of RUN: default (the host's), none, host, or isolated (one of each step's own,
+    /// with a way out)
     #[arg(long, value_name = "MODE", value_enum, default_value = "default", hide_default_value = true, hide_possible_values = true, help_heading = STEPS)]
     pub network: Network,
     /// A line for /etc/hosts of RUN
     #[arg(long = "add-host", value_name = "NAME:ADDRESS", value_parser = pair::extra_host, help_heading = STEPS)]
     pub add_hosts: Vec<ExtraHost>,
+    /// Name servers, search domains and options of the resolver.
+    #[command(flatten)]
+    pub dns: DnsArgs,
     /// A secret, from a file or a variable: id=ID[,src=FILE|env=VARIABLE]; may be repeated
     #[arg(long = "secret", value_name = "SECRET", value_parser = secret::parse, help_heading = STEPS)]
     pub secrets: Vec<SecretArg>,
@@ -179,6 +184,8 @@ pub enum Network {
     None,
     /// The host's, by name
     Host,
+    /// One of its own, from which others can be reached
+    Isolated,
 }
 
 /// `--snapshotter`.

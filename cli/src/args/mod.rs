@@ -5,6 +5,7 @@ pub mod allow;
 pub mod build;
 pub mod call;
 pub mod csv;
+pub mod dns;
 pub mod explain;
 pub mod info;
 pub mod later;

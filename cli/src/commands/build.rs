@@ -293,6 +293,7 @@ impl Build {
             jobs: jobs_of(&self.request),
             started,
             limits: &self.request.limits,
+            dns: &self.request.dns,
             devices: &self.request.devices,
             explain: Some(&explain),
             cancel: &self.cancel,

@@ -269,6 +269,7 @@ impl Loader<'_> {
             jobs: self.jobs,
             started: self.started,
             limits: &worker::Limits::default(),
+            dns: &worker::Dns::default(),
             devices: &worker::DeviceAccess::default(),
             explain: None,
             cancel: self.cancel,

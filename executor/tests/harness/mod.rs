@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use executor::{
-    CancelToken, Devices, ExecError, Executor, ExecutorConfig, ExitStatus, Limits, Network,
+    CancelToken, Devices, Dns, ExecError, Executor, ExecutorConfig, ExitStatus, Limits, Network,
     Outcome, Output, ProcessSpec, Security, Stream, Volume,
 };
 use sys::mount::{Mount, MountFlags, MountSource, Overlay, Upper};
@@ -122,7 +122,8 @@ impl Fixture {
         for applet in String::from_utf8(list).unwrap().lines().filter(|it| *it != "busybox") {
             symlink("busybox", bin.join(applet)).unwrap();
         }
-        let config = ExecutorConfig { state: dir.join("state"), lease: "test-lease".into() };
+        let config =
+            ExecutorConfig { state: dir.join("state"), lease: "test-lease".into(), passt: None };
         Self { _temp: temp, dir, executor: Executor::new(config).unwrap() }
     }
 
@@ -152,6 +153,7 @@ impl Fixture {
             cwd: "/".into(),
             user: String::new(),
             network: Network::Host,
+            dns: Dns::default(),
             security: Security::Sandbox,
             hostname: "buildkitsandbox".into(),
             extra_hosts: vec![],
