@@ -73,27 +73,41 @@ fn is_mark(name: &[u8]) -> bool {
 
 /// An attribute of an open file.
 pub(super) fn get(fd: impl AsFd, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
-    let mut value = vec![0; MAX_BYTES];
-    match rustix::fs::fgetxattr(fd, OsStr::from_bytes(name), &mut value[..]) {
-        Ok(length) => {
-            value.truncate(length);
-            Ok(Some(value))
-        }
+    match read(|buffer| rustix::fs::fgetxattr(&fd, OsStr::from_bytes(name), buffer)) {
+        Ok(value) => Ok(Some(value)),
         Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
 }
 
-fn split(names: &[u8]) -> Vec<Vec<u8>> {
-    names.split(|b| *b == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
+fn list(fd: impl AsFd) -> io::Result<Vec<Vec<u8>>> {
+    names(|buffer| rustix::fs::flistxattr(&fd, buffer))
 }
 
-fn list(fd: impl AsFd) -> io::Result<Vec<Vec<u8>>> {
-    let mut names = vec![0; MAX_BYTES];
-    match rustix::fs::flistxattr(fd, &mut names[..]) {
-        Ok(length) => Ok(split(&names[..length])),
+/// Names, which end with zeros; none where the file system has no attributes.
+fn names(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> io::Result<Vec<Vec<u8>>> {
+    match read(call) {
+        Ok(names) => {
+            let names = names.split(|b| *b == 0).filter(|name| !name.is_empty());
+            Ok(names.map(<[u8]>::to_vec).collect())
+        }
         Err(Errno::NOTSUP) => Ok(Vec::new()),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Nearly all are short: what is long is asked for twice.
+fn read(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut small = [0; 512];
+    match call(&mut small) {
+        Ok(length) => Ok(small[..length].to_vec()),
+        Err(Errno::RANGE) => {
+            let mut large = vec![0; MAX_BYTES];
+            let length = call(&mut large)?;
+            large.truncate(length);
+            Ok(large)
+        }
+        Err(errno) => Err(errno),
     }
 }
 
@@ -126,17 +140,7 @@ fn is_label(name: &[u8]) -> bool {
 /// meant.
 pub(super) fn strip(dir: impl AsFd, name: &OsStr) -> io::Result<()> {
     let path = descriptor(&dir).join(Path::new(name));
-    let mut names = [0; 1024];
-    let marks = match rustix::fs::llistxattr(&path, &mut names[..]) {
-        Ok(length) => split(&names[..length]),
-        Err(Errno::NOTSUP) => return Ok(()),
-        Err(Errno::RANGE) => {
-            let mut names = vec![0; MAX_BYTES];
-            let length = rustix::fs::llistxattr(&path, &mut names[..])?;
-            split(&names[..length])
-        }
-        Err(errno) => return Err(errno.into()),
-    };
+    let marks = names(|buffer| rustix::fs::llistxattr(&path, buffer))?;
     for mark in marks.iter().filter(|name| is_mark(name)) {
         match rustix::fs::lremovexattr(&path, OsStr::from_bytes(mark)) {
             Ok(()) | Err(Errno::NODATA) => {}

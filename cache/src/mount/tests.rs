@@ -312,3 +312,36 @@ fn uppers_that_no_overlay_leaves_change_nothing() {
     let error = commit(vec![mount]).unwrap_err().to_string();
     assert!(error.contains("from a place that cannot be"), "{error}");
 }
+
+/// Makes a file immutable, and takes that back in the end.
+struct Immutable(PathBuf);
+
+impl Immutable {
+    fn set(path: PathBuf, flags: rustix::fs::IFlags) -> bool {
+        File::open(path).is_ok_and(|file| rustix::fs::ioctl_setflags(file, flags).is_ok())
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        for part in [self.0.clone(), self.0.with_file_name("")] {
+            Self::set(part, rustix::fs::IFlags::empty());
+        }
+    }
+}
+
+#[test]
+fn flags_that_forbid_changes_do_not_hold_up_a_merge() {
+    let (_dir, mounts) = store();
+    let seed = open(&mounts, Sharing::Locked, false).unwrap().path().join("seed");
+    let immutable = Immutable(seed.clone());
+    let mount = begin(&mounts, Method::Overlay, false);
+    fs::write(written(&mount).join("seed"), "new").unwrap();
+    let flag = rustix::fs::IFlags::IMMUTABLE;
+    if !Immutable::set(seed.clone(), flag) || !Immutable::set(seed.with_file_name(""), flag) {
+        eprintln!("skipped: no file can be made immutable here");
+        return;
+    }
+    commit(vec![mount]).unwrap();
+    assert_eq!(fs::read_to_string(&immutable.0).unwrap(), "new");
+}

@@ -123,10 +123,10 @@ impl Tree {
             let (dir, new_name) = to.parent(new)?;
             match rustix::fs::renameat(&from, name, &dir, new_name) {
                 Err(Errno::PERM) => {
-                    let (here, there) =
-                        (attributes::descriptor(&from), attributes::descriptor(&dir));
-                    for forbidding in [&here, &here.join(name), &there, &there.join(new_name)] {
-                        trash::release(forbidding);
+                    for (dir, name) in [(&from, name), (&dir, new_name)] {
+                        for entry in [OsStr::new("."), name] {
+                            trash::release(&attributes::descriptor(dir).join(entry));
+                        }
                     }
                     rustix::fs::renameat(from, name, dir, new_name)
                 }

@@ -225,7 +225,9 @@ impl Mount {
         if options.commit == Some(Commit::OnSuccess)
             && options.sharing.unwrap_or_default() == Sharing::Shared
         {
-            let how = options.sharing.map_or("sharing=shared is the default", |_| "sharing=shared");
+            let how = options
+                .sharing
+                .map_or("sharing=shared is the default", |_| "it says sharing=shared");
             let message = format!("commit=on-success needs a cache mount of its own, but {how}");
             let help =
                 "add sharing=locked (others wait) or sharing=private (others get another one)";
