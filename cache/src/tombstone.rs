@@ -1,6 +1,6 @@
 //! Which steps' results were taken away by collection, when, and by what rule.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -55,6 +55,18 @@ impl Tombstones {
 
     /// Adds tombstones.
     pub(crate) fn add(&self, keys: &[ActionKey], stone: &Tombstone) -> Result<(), CacheError> {
+        self.change(keys, Some(stone))
+    }
+
+    /// Removes the tombstones of results that were made again.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn remove(&self, keys: &[ActionKey]) -> Result<(), CacheError> {
+        self.change(keys, None)
+    }
+
+    fn change(&self, keys: &[ActionKey], stone: Option<&Tombstone>) -> Result<(), CacheError> {
         if keys.is_empty() {
             return Ok(());
         }
@@ -63,8 +75,10 @@ impl Tombstones {
         }
         let _only_writer = FileLock::acquire(&self.lock, Mode::Exclusive)?;
         let mut all = read(&self.path);
-        all.retain(|(key, _)| !keys.contains(key));
-        all.extend(keys.iter().map(|key| (*key, stone.clone())));
+        let changed: HashSet<&ActionKey> = keys.iter().collect();
+        all.retain(|(key, _)| !changed.contains(key));
+        let new = |stone: &Tombstone| keys.iter().map(|key| (*key, stone.clone())).collect();
+        all.extend(stone.map_or_else(Vec::new, new));
         let first = all.len().saturating_sub(MAX_TOMBSTONES);
         durable::write_file(&self.path, &encode(&all[first..]), Durability::Grouped)
     }
@@ -136,6 +150,9 @@ mod tests {
         assert_eq!(all.get(&key(1)), Some(&stone(1, "prune")));
         assert_eq!(all.get(&key(2)), Some(&stone(2, "prune --all")));
         assert_eq!(all.get(&key(3)), None);
+        open().add(&[key(3)], &stone(3, "prune")).unwrap();
+        open().remove(&[key(3)]).unwrap();
+        assert_eq!(open().get(&key(3)), None);
         let bytes = fs::read(dir.path().join("evicted")).unwrap();
         fs::write(dir.path().join("evicted"), &bytes[..bytes.len() - 1]).unwrap();
         assert_eq!(open().get(&key(2)), None);

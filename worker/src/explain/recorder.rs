@@ -203,6 +203,7 @@ impl<'a> Recorder<'a> {
         let mut notes = std::mem::take(&mut *lock(&self.notes));
         let reached = |note: &&mut Note| !note.key.is_empty();
         notes.iter_mut().filter(reached).for_each(|note| note.made |= ended);
+        self.forget_evictions(&ran, &notes)?;
         let titles: Vec<String> = notes.iter().map(|note| note.title.clone()).collect();
         let history = self.state.history();
         let Explain { family, variant, .. } = self.explain;
@@ -235,6 +236,19 @@ impl<'a> Recorder<'a> {
         let text = serde_json::to_vec(&build).unwrap_or_default();
         let id = self.explain.id.and_then(|id| id());
         history.put_build(id.as_deref(), &text)
+    }
+
+    /// What was made again is no longer missing.
+    fn forget_evictions(
+        &self,
+        ran: &[(usize, Vec<Cause>)],
+        notes: &[Note],
+    ) -> Result<(), CacheError> {
+        let stones = self.state.history().tombstones();
+        let keys = ran.iter().filter(|(vertex, _)| notes[*vertex].made);
+        let keys = keys.filter_map(|(vertex, _)| notes[*vertex].key.parse().ok());
+        let keys: Vec<ActionKey> = keys.filter(|key| stones.get(key).is_some()).collect();
+        stones.remove(&keys)
     }
 
     fn keep_selections(&self, notes: &[Note]) -> Result<(), CacheError> {
