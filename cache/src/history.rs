@@ -31,8 +31,9 @@ const MAX_LINES: usize = 256;
 /// Builds whose causes are kept; the oldest goes.
 const MAX_BUILDS: usize = 100;
 
-/// A selection younger than this may belong to a build that has not written its line yet.
-const YOUNG: Duration = Duration::from_secs(3600);
+/// A selection younger than this may belong to a build that has not written its line yet, which it
+/// does next.
+const YOUNG: Duration = Duration::from_secs(60);
 
 /// What is in front of a line's text, in bytes.
 pub const MARK: usize = 32;
@@ -154,9 +155,11 @@ impl History {
         durable::write_file(&path, &pack(text, &path)?, Durability::Grouped)
     }
 
-    /// How many selections are kept.
-    pub fn selections(&self) -> usize {
-        self.list(Shelf::Selections).len()
+    /// How many selections are kept, and how many bytes they are.
+    pub fn selections(&self) -> (usize, u64) {
+        let entries = fs::read_dir(self.dir.join(Shelf::Selections.name()));
+        let sizes = entries.into_iter().flatten().flatten().filter_map(|e| e.metadata().ok());
+        sizes.fold((0, 0), |(count, bytes), meta| (count + 1, bytes + meta.len()))
     }
 
     /// Removes the selections that `keep` does not want, but for young ones.
@@ -286,7 +289,7 @@ mod tests {
         let old = File::open(dir.path().join("history/selections/aa")).unwrap();
         old.set_modified(SystemTime::now() - 2 * YOUNG).unwrap();
         history.sweep_selections(&|_| false);
-        assert_eq!((history.has_selection("aa"), history.selections()), (false, 1));
+        assert_eq!((history.has_selection("aa"), history.selections().0), (false, 1));
         assert_eq!(history.selection("bb").as_deref(), Some(&b"entries"[..]));
         fs::write(dir.path().join("history/selections/bb"), b"noise").unwrap();
         assert_eq!(history.selection("bb"), None);

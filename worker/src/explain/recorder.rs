@@ -26,6 +26,9 @@ const VERSION: u32 = 1;
 /// From this many kept selections on, those that no line names are removed.
 const MAX_SELECTIONS: usize = 512;
 
+/// Or from so many bytes of them on.
+const MAX_BYTES: u64 = 64 << 20;
+
 /// A title is cut here, in characters.
 const TITLE: usize = 72;
 
@@ -217,7 +220,8 @@ impl<'a> Recorder<'a> {
             let stored = StoredLine { version: VERSION, notes };
             let text = serde_json::to_vec(&stored).unwrap_or_default();
             history.put_line(family, variant, &mark, &text)?;
-            if history.selections() > MAX_SELECTIONS {
+            let (count, bytes) = history.selections();
+            if count > MAX_SELECTIONS || bytes > MAX_BYTES {
                 sweep(self.state);
             }
         }
