@@ -36,17 +36,26 @@ fn info(output: &[u8]) -> Value {
 }
 
 #[test]
-fn privileged_root_is_told_before_the_first_step() {
+fn privileged_root_is_told_at_the_first_run() {
     let Some(refuse) = refuse("root without namespaces") else { return };
     let drydock = Drydock::new();
-    // The first step would work.
+    // The first step works.
     let context = Context::new("FROM busybox\nCOPY Dockerfile /first\nRUN echo second > /second\n");
     let failed = drydock.build(&context).wrapped([&refuse]).fails();
     assert!(failed.stderr.contains("RUN is not possible here"), "{failed}");
     assert!(failed.stderr.contains("this host refuses new namespaces"), "{failed}");
     assert!(failed.stderr.contains("--privileged"), "{failed}");
-    assert_eq!(failed.executed(), Vec::<String>::new(), "{failed}");
+    assert_eq!(failed.executed(), ["[2/3] COPY Dockerfile /first"], "{failed}");
     assert_eq!(mounts_below(drydock.state()), Vec::<String>::new());
+
+    // Without a RUN, and where each is known, nothing is missing.
+    let copies = Context::new("FROM busybox\nCOPY Dockerfile /first\n");
+    drydock.build(&copies).wrapped([&refuse]).ok();
+    let state = drydock.place("known");
+    let build =
+        || drydock.build(&context).arg("--root").arg(&state).args(["--snapshotter", "copy"]);
+    build().ok();
+    assert_eq!(build().wrapped([&refuse]).ok().executed(), Vec::<String>::new());
 
     let told = drydock.command("info").arg("--format=json").wrapped([&refuse]).ok();
     let report = info(&told.stdout);

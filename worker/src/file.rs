@@ -7,6 +7,7 @@ use executor::user::UserError;
 use graph::{CopyAction, CopySource, FileAction, FileOp, MkdirAction, Owner, Unpack};
 use snapshotter::Hints;
 use solver::{StepContext, Stream};
+use sys::mount::MountSource;
 use sys::root::Root;
 
 use crate::copy::{
@@ -55,8 +56,13 @@ impl Engine {
         let contents = Contents::default();
         let applied =
             self.snapshotter.rootfs(&active.active).map_err(WorkerError::from).and_then(|m| {
-                let fd = m.open().map_err(|e| WorkerError::Mount(Box::new(e)))?;
-                let target = Root::new(fd);
+                let target = match &m.source {
+                    // A plain copy takes no mount, which a host may refuse.
+                    MountSource::Bind { source, .. } => {
+                        Root::at(source).map_err(crate::copy::CopyError::from)?
+                    }
+                    _ => Root::new(m.open().map_err(|e| WorkerError::Mount(Box::new(e)))?),
+                };
                 let mut selections = selections.iter();
                 let landing = Landing::default();
                 op.actions.iter().try_for_each(|action| match action {
