@@ -104,7 +104,13 @@ fn privileged_odd_paths() {
         fs::create_dir(&upper.work).unwrap();
         let mut lowers = layers(&odd, 2);
         lowers.push(deep);
-        let overlay = Overlay { lowers, upper: Some(upper), user_xattr: false, volatile: false, redirects: false };
+        let overlay = Overlay {
+            lowers,
+            upper: Some(upper),
+            user_xattr: false,
+            volatile: false,
+            redirects: false,
+        };
         let fd = open(&overlay, MountFlags::default()).unwrap();
         assert_eq!(read(&fd, "same"), "0");
     }
@@ -116,8 +122,13 @@ fn privileged_one_lower_is_a_read_only_bind() {
         return;
     }
     let (_temp, dir) = place();
-    let overlay =
-        Overlay { lowers: layers(&dir, 1), upper: None, user_xattr: false, volatile: false, redirects: false };
+    let overlay = Overlay {
+        lowers: layers(&dir, 1),
+        upper: None,
+        user_xattr: false,
+        volatile: false,
+        redirects: false,
+    };
     let mount = Mount {
         target: "/".into(),
         source: MountSource::Overlay(overlay),
@@ -132,6 +143,12 @@ fn privileged_one_lower_is_a_read_only_bind() {
 
 #[test]
 fn no_directory_at_all() {
-    let overlay = Overlay { lowers: vec![], upper: None, user_xattr: false, volatile: false, redirects: false };
+    let overlay = Overlay {
+        lowers: vec![],
+        upper: None,
+        user_xattr: false,
+        volatile: false,
+        redirects: false,
+    };
     assert!(matches!(open(&overlay, MountFlags::default()), Err(MountError::EmptyOverlay)));
 }
