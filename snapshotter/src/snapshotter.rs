@@ -295,7 +295,8 @@ impl Snapshotter {
         }
         let lowers = self.lowers(Some(id))?;
         let user_xattr = self.kind.user_xattr();
-        let overlay = Overlay { lowers, upper: None, user_xattr, volatile: false, redirects: false };
+        let overlay =
+            Overlay { lowers, upper: None, user_xattr, volatile: false, redirects: false };
         Ok(Mount { target: "/".into(), source: self.source(overlay)?, flags })
     }
 
