@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PREFIX ?= /usr/local
 
-.PHONY: build demo test bench fuzz install lint
+.PHONY: build demo test torture bench fuzz install lint
 
 # The release binary. RocksDB takes about ten minutes, the first time only.
 build:
@@ -16,6 +16,10 @@ demo:
 # All tests; installs what is missing.
 test:
 	@scripts/test
+
+# Random edits, kills, losses of power and damage, many more than in `make test`: hours.
+torture:
+	@scripts/torture
 
 # The benchmarks' table.
 bench:

@@ -495,7 +495,7 @@ fn a_step_that_is_nowhere_is_an_error() {
         let error = lower(&parse("Dockerfile", AGED), &asked, &Images::default()).unwrap_err();
         let error = error.to_string();
         assert!(error.contains(&format!("no step is {step:?} of --ttl")), "{error}");
-        let listed = "\n  build:4  RUN get http://x/?a=b &&   make\n  stage-2:2  WORKDIR /w\n";
+        let listed = "build:4 (RUN get http://x/?a=b &&   make), stage-2:2 (WORKDIR /w), ";
         assert!(error.contains(listed), "{error}");
     }
 }

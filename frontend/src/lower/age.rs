@@ -8,7 +8,7 @@ use super::{LowerError, StepAge};
 use crate::ast::Instruction;
 
 /// How many steps an error lists.
-const MAX_LISTED: usize = 50;
+const MAX_LISTED: usize = 20;
 /// How many characters of an instruction it shows.
 const MAX_SHOWN: usize = 60;
 
@@ -67,7 +67,7 @@ impl Ages {
         }
         let stage = &plan.stages[step.stage].shown;
         let text: String = step.shown.chars().take(MAX_SHOWN).collect();
-        self.steps.push(format!("{stage}:{}  {text}", step.number));
+        self.steps.push(format!("{stage}:{} ({text})", step.number));
         let mut age = None;
         for asked in &mut self.asked {
             let meant = match &asked.which {
@@ -140,11 +140,11 @@ fn single_spaced(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The steps of an error, a line each.
+/// The steps of an error.
 pub(super) fn listed(steps: &[String]) -> String {
-    let mut text: String = steps.iter().take(MAX_LISTED).map(|s| format!("\n  {s}")).collect();
+    let mut text = steps[..steps.len().min(MAX_LISTED)].join(", ");
     if steps.len() > MAX_LISTED {
-        text.push_str(&format!("\n  and {} more", steps.len() - MAX_LISTED));
+        text.push_str(&format!(" and {} more", steps.len() - MAX_LISTED));
     }
     text
 }

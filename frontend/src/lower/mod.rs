@@ -130,7 +130,7 @@ pub enum LowerError {
     Step {
         /// What was asked for.
         step: String,
-        /// The steps of the build, a line each.
+        /// The steps of the build.
         steps: Vec<String>,
     },
     /// An image could not be resolved.
@@ -157,7 +157,7 @@ fn violation(rules: &[&'static str]) -> String {
 }
 
 fn some(steps: &[String]) -> String {
-    if steps.is_empty() { " none".to_owned() } else { format!(":{}", age::listed(steps)) }
+    if steps.is_empty() { " none".to_owned() } else { format!(": {}", age::listed(steps)) }
 }
 
 fn did_you_mean(suggestion: &Option<String>) -> String {
