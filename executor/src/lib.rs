@@ -15,7 +15,6 @@ mod command;
 mod devices;
 mod error;
 mod explain;
-mod frames;
 mod host_devices;
 mod hosts;
 mod ids;

@@ -1,63 +1,61 @@
 //! A network of a process's own that reaches the world through a program in the builder's network:
-//! `passt` (passt(1)) ends its connections there and makes new ones, as an ordinary process does.
+//! `pasta` (passt(1)) ends its connections there and makes new ones, as an ordinary process does.
 //!
-//! ```text
-//! step ─ eth0 ─ tap ─ pump: frames for the host itself are dropped ─ socket ─ passt ─ host's network
-//! ```
+//! The namespace is made first; then pasta is launched on it like any other process, alone in a pid
+//! namespace whose init ends with the builder; then the step enters. So however a builder ends,
+//! pasta does, too.
 //!
-//! passt is launched like any other process, alone in a pid namespace whose init ends with the
-//! builder, and it ends with its socket: however a builder ends, passt does, too. It enters none
-//! of the step's namespaces, nor does the step see it.
+//! A packet for 127.0.0.1 can be sent through any interface, and older versions of pasta deliver
+//! it to the host's own. So the namespace's routing keeps such packets
+//! ([`sys::network::keep_loopback`]), and confined processes in it may not go round the
+//! routing: they do not have CAP_NET_RAW ([`withheld`]).
 
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags, fcntl_setfl};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use sys::capability::{self, Capabilities};
 use sys::launch::{Child, LaunchError, launch, wait_readable};
-use sys::network::{NetworkError as SystemError, TUN, Tap};
+use sys::network::{NetworkError as SystemError, TUN};
 use sys::program::{Confinement, FdIndex, Namespaces, Payload, Program};
 
 use crate::cancel::CancelToken;
 use crate::error::ExecError;
-use crate::frames::Pump;
 use crate::spec::Network;
 
 /// The process's interface.
 const INTERFACE: &CStr = c"eth0";
-/// The largest packets that fit in a frame of passt (its default).
-const MTU: u16 = 65520;
 /// Its address, in the block that other user-mode networks use as well; nobody outside sees it.
 const IPV4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
-const IPV4_BITS: u8 = 24;
+const IPV4_BITS: &str = "24";
 const IPV4_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 /// A unique local address (RFC 4193). Without IPv6 on the host it is not used.
 const IPV6: Ipv6Addr = Ipv6Addr::new(0xfd64, 0x7264, 0x796b, 0, 0, 0, 0, 0x100);
-const IPV6_BITS: u8 = 64;
 const IPV6_GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfd64, 0x7264, 0x796b, 0, 0, 0, 0, 2);
 /// Stands for the host's first name server, where that is asked for.
 pub(crate) const DNS_IPV4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 /// The same for IPv6.
 pub(crate) const DNS_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd64, 0x7264, 0x796b, 0, 0, 0, 0, 3);
 
-/// What passt needs to lock itself in, which is in a user namespace of its own.
+/// What pasta needs: to enter the namespace, configure it, and lock itself in. It drops them.
 const CAPABILITIES: Capabilities = Capabilities::SYS_ADMIN
+    .union(Capabilities::NET_ADMIN)
+    .union(Capabilities::SYS_CHROOT)
     .union(Capabilities::SETUID)
     .union(Capabilities::SETGID)
     .union(Capabilities::SETPCAP);
-/// How long passt may take until the network is there; it takes milliseconds.
+/// How long pasta may take until the network is there; it takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How much is kept of what passt says.
+/// How much is kept of what pasta says.
 const TOLD_BYTES: usize = 4096;
 /// How many lines of it are told.
 const TOLD_LINES: usize = 3;
@@ -65,9 +63,9 @@ const TOLD_LINES: usize = 3;
 /// Why a process does not get a network of its own.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// passt is not installed.
+    /// pasta is not installed.
     #[error(
-        "the network mode isolated needs the program passt, which is not installed (on Debian and \
+        "the network mode isolated needs the program pasta, which is not installed (on Debian and \
          Ubuntu: `apt install passt`)"
     )]
     NoProgram,
@@ -80,11 +78,11 @@ pub enum NetworkError {
     /// The namespace or its interface cannot be made.
     #[error(transparent)]
     System(SystemError),
-    /// passt cannot be started.
-    #[error("cannot start passt: {0}")]
+    /// pasta cannot be started.
+    #[error("cannot start pasta: {0}")]
     Launch(#[from] LaunchError),
-    /// The network was not there in time, or passt ended before.
-    #[error("the network of the step cannot be made: passt {what}{told}")]
+    /// The network was not there in time, or pasta ended before.
+    #[error("the network of the step cannot be made: pasta {what}{told}")]
     Failed {
         /// What became of it.
         what: &'static str,
@@ -93,7 +91,7 @@ pub enum NetworkError {
     },
 }
 
-/// What passt said, if anything.
+/// What pasta said, if anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told(String);
 
@@ -124,6 +122,15 @@ pub(crate) fn check(program: Option<&Path>) -> Result<(), NetworkError> {
     sys::network::open_tun().map(drop).map_err(|errno| NetworkError::NoDevice { errno })
 }
 
+/// Capabilities that a confined process does not get in this network: raw sockets, packet sockets
+/// and those of XDP send what no routing has seen.
+pub(crate) fn withheld(network: Network) -> Capabilities {
+    match network {
+        Network::Host | Network::None => Capabilities::empty(),
+        Network::Isolated => Capabilities::NET_RAW,
+    }
+}
+
 /// The address of this host as a process reaches it.
 pub(crate) fn gateway(network: Network) -> Option<IpAddr> {
     match network {
@@ -139,8 +146,6 @@ pub(crate) struct Link {
     pub(crate) namespace: OwnedFd,
     child: Child,
     told: OwnedFd,
-    /// Ends when the child has.
-    _pump: Pump,
 }
 
 impl Link {
@@ -151,35 +156,30 @@ impl Link {
         cancel: &CancelToken,
     ) -> Result<Self, ExecError> {
         let program = program.ok_or(NetworkError::NoProgram)?;
-        let [_, v6] = sys::network::outward_addresses();
-        let ipv6 = v6.map(|_| (IPV6, IPV6_BITS, IPV6_GATEWAY));
-        let ipv4 = (IPV4, IPV4_BITS, IPV4_GATEWAY);
-        let made = sys::network::namespace_with_tap(Tap { name: INTERFACE, mtu: MTU, ipv4, ipv6 });
-        let made = made.map_err(|error| match error {
-            SystemError::Device { errno } => NetworkError::NoDevice { errno },
-            other => NetworkError::System(other),
-        })?;
-        let io = |operation| move |source| ExecError::Io { operation, source };
-        let (near, far) = UnixStream::pair().map_err(io("make a pair of sockets"))?;
+        let namespace = sys::network::guarded_namespace().map_err(NetworkError::System)?;
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(failed("make a pipe"));
         let ((ready, stdout), (told, stderr)) = (pipe()?, pipe()?);
         // Nobody reads what it says while the step runs: it must not wait for that.
         for end in [&told, &stderr] {
             fcntl_setfl(end, OFlags::NONBLOCK).map_err(failed("set up a pipe"))?;
         }
-        let program = launched(program, forwarded, far.into(), [stdout, stderr])?;
+        let stdin = namespace.try_clone();
+        let stdin =
+            stdin.map_err(|source| ExecError::Io { operation: "copy a descriptor", source })?;
+        let program = launched(program, forwarded, [stdin, stdout, stderr])?;
         let child = launch(&program).map_err(NetworkError::from)?;
         // The write ends must not stay here, or an end would never be seen.
         drop(program);
-        let pump = Pump::new(made.tap, near).map_err(io("start a thread"))?;
-        let link = Self { namespace: made.namespace, child, told, _pump: pump };
+        let link = Self { namespace, child, told };
         link.await_network(&ready, cancel)?;
+        sys::network::keep_loopback(link.namespace.as_fd(), INTERFACE)
+            .map_err(NetworkError::System)?;
         Ok(link)
     }
 
-    /// passt writes its process id when all is set up (passt(1), `--pid`).
+    /// pasta writes its process id when all is set up (passt(1), `--pid`).
     fn await_network(&self, ready: &OwnedFd, cancel: &CancelToken) -> Result<(), ExecError> {
-        let wait = |source| ExecError::Io { operation: "wait for passt", source };
+        let wait = |source| ExecError::Io { operation: "wait for pasta", source };
         let stop = cancel.fd().map_err(wait)?;
         let end = Instant::now() + PATIENCE;
         let failed = |what| NetworkError::Failed { what, told: self.told() };
@@ -202,7 +202,7 @@ impl Link {
         }
     }
 
-    /// What passt said before it ended, if it has: then the process lost its network.
+    /// What pasta said before it ended, if it has: then the process lost its network.
     pub(crate) fn lost(&self) -> Option<Told> {
         let now = Some(Duration::ZERO);
         let ended = wait_readable([Some(self.child.pidfd())], now).is_ok_and(|[ended]| ended);
@@ -229,13 +229,12 @@ fn last_lines(text: &str) -> String {
     lines.join("; ")
 }
 
-/// passt as a process whose init is ours. Frames come and go by `frames`; its standard output tells
-/// when it is ready.
+/// pasta as a process whose init is ours. Its standard input is the network namespace, its
+/// standard output tells when it is ready.
 fn launched(
     program: &Path,
     forwarded: &[IpAddr],
-    frames: OwnedFd,
-    [stdout, stderr]: [OwnedFd; 2],
+    [stdin, stdout, stderr]: [OwnedFd; 3],
 ) -> Result<Program, ExecError> {
     let have = capability::effective().map_err(failed("read the builder's capabilities"))?;
     let text = |bytes: &[u8]| {
@@ -244,8 +243,7 @@ fn launched(
             value: program.display().to_string(),
         })
     };
-    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let args = arguments(forwarded, frames.as_raw_fd());
+    let args = arguments(forwarded);
     Ok(Program {
         namespaces: Namespaces { pid: true, ..Namespaces::default() },
         // No step uses it.
@@ -262,29 +260,28 @@ fn launched(
             gid: 0,
             groups: Vec::new(),
             limits: Vec::new(),
-            stdin: null.map_err(failed("open /dev/null"))?,
+            stdin,
             stdout,
             stderr,
-            further: Some(frames),
         },
     })
 }
 
-/// Nothing of the host is brought in but a way out: no port, no host behind the router's address,
-/// no configuration by DHCP.
-fn arguments(forwarded: &[IpAddr], frames: RawFd) -> Vec<String> {
+/// Nothing of the host is brought in but a way out: no port either way, no host behind the
+/// router's address, no configuration by DHCP.
+fn arguments(forwarded: &[IpAddr]) -> Vec<String> {
     let mut args: Vec<String> = [
-        "passt --foreground --quiet --runas 0 --pid /proc/self/fd/1",
-        "--no-map-gw --no-dhcp --no-dhcpv6 --no-ra --tcp-ports none --udp-ports none",
+        "pasta --foreground --quiet --runas 0 --netns /proc/self/fd/0 --no-netns-quit",
+        "--pid /proc/self/fd/1 --config-net --no-map-gw --no-dhcp --no-dhcpv6 --no-ra",
+        "--tcp-ports none --udp-ports none --tcp-ns none --udp-ns none",
     ]
     .iter()
     .flat_map(|part| part.split(' ').map(str::to_owned))
     .collect();
     let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
-    add("--fd", frames.to_string());
-    add("--mtu", MTU.to_string());
+    add("--ns-ifname", INTERFACE.to_string_lossy().into_owned());
     add("--address", IPV4.to_string());
-    add("--netmask", IPV4_BITS.to_string());
+    add("--netmask", IPV4_BITS.to_owned());
     add("--gateway", IPV4_GATEWAY.to_string());
     add("--address", IPV6.to_string());
     add("--gateway", IPV6_GATEWAY.to_string());
@@ -300,12 +297,19 @@ mod tests {
 
     #[test]
     fn nothing_comes_in() {
-        let args = arguments(&[DNS_IPV4.into()], 7).join(" ");
-        for part in ["--no-map-gw", "--tcp-ports none", "--udp-ports none", "--fd 7"] {
+        let args = arguments(&[DNS_IPV4.into()]).join(" ");
+        for part in [
+            "--no-map-gw",
+            "--tcp-ports none",
+            "--udp-ports none",
+            "--tcp-ns none",
+            "--udp-ns none",
+            "--ns-ifname eth0",
+        ] {
             assert!(args.contains(part), "{part}: {args}");
         }
         assert!(args.ends_with("--dns-forward 10.0.2.3"), "{args}");
-        assert!(!arguments(&[], 7).join(" ").contains("dns"));
+        assert!(!arguments(&[]).join(" ").contains("dns"));
     }
 
     #[test]

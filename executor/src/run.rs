@@ -33,15 +33,15 @@ pub struct ExecutorConfig {
     pub state: PathBuf,
     /// The name of this builder's lease; control groups are named after it.
     pub lease: String,
-    /// The program passt, for networks of processes' own; none where it is not installed.
-    pub passt: Option<PathBuf>,
+    /// The program pasta, for networks of processes' own; none where it is not installed.
+    pub pasta: Option<PathBuf>,
 }
 
 /// Runs processes in root file systems; each call is independent, from any thread.
 pub struct Executor {
     host: Host,
     lease: String,
-    passt: Option<PathBuf>,
+    pasta: Option<PathBuf>,
     filter: Filter,
     hierarchies: Hierarchies,
     ids: Ids,
@@ -107,8 +107,8 @@ impl Executor {
             io("choose a system call filter")(io::Error::other(Unsupported::Architecture))
         })?;
         let (ids, runs) = (Ids::of_process(), AtomicU64::new(0));
-        let ExecutorConfig { lease, passt, .. } = config;
-        Ok(Self { host, lease, passt, filter, hierarchies, ids, runs })
+        let ExecutorConfig { lease, pasta, .. } = config;
+        Ok(Self { host, lease, pasta, filter, hierarchies, ids, runs })
     }
 
     /// Whether this host can run processes at all.
@@ -141,7 +141,7 @@ impl Executor {
     pub fn check_network(&self, network: Network) -> Result<(), NetworkError> {
         match network {
             Network::Host | Network::None => Ok(()),
-            Network::Isolated => network::check(self.passt.as_deref()),
+            Network::Isolated => network::check(self.pasta.as_deref()),
         }
     }
 
@@ -188,7 +188,7 @@ impl Executor {
             root: plan::ROOT,
             fds,
             steps: around(spec, steps, waits, group.0.is_some())?,
-            confinement: self.confinement(spec.security)?,
+            confinement: self.confinement(spec)?,
             payload: payload(spec, &user, &command, [stdin, stdout, stderr])?,
         };
         let child = launch(&program)?;
@@ -235,17 +235,18 @@ impl Executor {
             .map_err(|source| ExecError::Io { operation: "read the host's resolv.conf", source })?;
         let files = private::create(spec, &resolv.text)?;
         let link = match spec.network {
-            Network::Isolated => Some(Link::new(self.passt.as_ref(), &resolv.forwarded, cancel)?),
+            Network::Isolated => Some(Link::new(self.pasta.as_ref(), &resolv.forwarded, cancel)?),
             Network::Host | Network::None => None,
         };
         Ok((files, link))
     }
 
-    fn confinement(&self, security: Security) -> Result<Confinement, ExecError> {
-        Ok(match security {
-            Security::Sandbox => {
-                Confinement { capabilities: masks::CAPABILITIES, filter: Some(self.filter.clone()) }
-            }
+    fn confinement(&self, spec: &ProcessSpec) -> Result<Confinement, ExecError> {
+        Ok(match spec.security {
+            Security::Sandbox => Confinement {
+                capabilities: masks::CAPABILITIES.difference(network::withheld(spec.network)),
+                filter: Some(self.filter.clone()),
+            },
             Security::Insecure => Confinement {
                 // Nobody can give what it does not have.
                 capabilities: sys::capability::effective().map_err(|errno| ExecError::Io {
@@ -321,7 +322,7 @@ fn enter(
 /// Says that the network was lost in the middle, which explains what the process did not.
 fn report_loss(link: Option<&Link>, output: &dyn Output) {
     if let Some(told) = link.and_then(Link::lost) {
-        let text = format!("passt, which connected this step's network, has ended{told}\n");
+        let text = format!("pasta, which connected this step's network, has ended{told}\n");
         output.write(Stream::Stderr, text.as_bytes());
     }
 }
@@ -355,7 +356,6 @@ fn payload(
         stdin,
         stdout,
         stderr,
-        further: None,
     })
 }
 

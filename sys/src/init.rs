@@ -81,10 +81,9 @@ fn live(program: &Program, prepared: &Prepared) -> Result<Usage, Failed> {
         perform(step, program, prepared)
             .map_err(at(Operation::Step(u32::try_from(number).unwrap_or(u32::MAX))))?;
     }
-    let further = program.payload.further.as_ref().map_or(prepared.report, AsRawFd::as_raw_fd);
-    let mut kept = [prepared.report, prepared.lifeline, further];
-    kept.sort_unstable();
-    keep_only(&kept).map_err(at(Operation::Descriptors))?;
+    let pipes = [prepared.report, prepared.lifeline];
+    let sorted = if pipes[0] < pipes[1] { pipes } else { [pipes[1], pipes[0]] };
+    keep_only(&sorted).map_err(at(Operation::Descriptors))?;
     let events = signal::child_events().map_err(at(Operation::Signals))?;
     let entered = payload::enter_directory(&program.payload.directory);
     if let Err(errno) = entered

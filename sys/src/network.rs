@@ -3,15 +3,24 @@
 use std::ffi::CStr;
 use std::fs::OpenOptions;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 /// The device that tap interfaces come from.
 pub const TUN: &str = "/dev/net/tun";
-/// Keeps an IPv6 address from being useless until nobody has objected to it (ip-sysctl.rst).
-const ACCEPT_DAD: &str = "/proc/sys/net/ipv6/conf/default/accept_dad";
+/// Who may use ICMP sockets, by group (icmp(7)).
+const PING_GROUPS: &str = "/proc/sys/net/ipv4/ping_group_range";
+/// All groups; where not all are there, those of a usual range; else the first.
+const PING_RANGES: [&str; 3] = ["0\t2147483647", "0\t65535", "0\t0"];
+
+/// What means the host itself to whom an IPv4 packet is handed: loopback addresses, and this host on
+/// this network (RFC 1122, 3.2.1.3).
+const OWN_IPV4: [(Ipv4Addr, u8); 2] =
+    [(Ipv4Addr::new(127, 0, 0, 0), 8), (Ipv4Addr::UNSPECIFIED, 8)];
+/// The same for IPv6: what begins with 16 zero bits, which is `::`, `::1`, mapped IPv4.
+const OWN_IPV6: (Ipv6Addr, u8) = (Ipv6Addr::UNSPECIFIED, 16);
 
 /// Where an address of this host is looked for: in no network of its own, whatever that has (an
 /// anycast one of RFC 7526, which is out of use, and one of IPv6 alike). Nothing is sent there.
@@ -20,7 +29,7 @@ const OUTSIDE: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2002, 0xc058, 0x6301, 0, 0, 0, 0, 1)), 9),
 ];
 
-/// Why there is no network namespace with a tap interface.
+/// Why there is no network namespace.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     /// No thread, or the kernel refuses the namespace.
@@ -29,43 +38,22 @@ pub enum NetworkError {
         /// Cause.
         errno: Errno,
     },
-    /// [`TUN`] cannot be opened.
-    #[error("cannot open {TUN}: {errno}")]
-    Device {
+    /// `lo` stays down.
+    #[error("cannot bring the loopback device up: {errno}")]
+    Loopback {
         /// Cause.
         errno: Errno,
     },
-    /// An interface cannot be made or set up.
-    #[error("cannot {operation}: {errno}")]
-    Interface {
-        /// What was done.
-        operation: &'static str,
+    /// The kernel does not take what its routing is to do with packets for loopback addresses.
+    #[error("cannot keep packets for {address}/{bits} in a network namespace: {errno}")]
+    Routing {
+        /// Whose packets.
+        address: IpAddr,
+        /// Bits of the address that count.
+        bits: u8,
         /// Cause.
         errno: Errno,
     },
-}
-
-/// What a tap interface is to be like.
-#[derive(Debug, Clone, Copy)]
-pub struct Tap {
-    /// Its name, of at most 15 bytes.
-    pub name: &'static CStr,
-    /// Most bytes of a packet.
-    pub mtu: u16,
-    /// Its address, the bits of its network, and the router.
-    pub ipv4: (Ipv4Addr, u8, Ipv4Addr),
-    /// The same for IPv6. Where the kernel has none, it is left out.
-    pub ipv6: Option<(Ipv6Addr, u8, Ipv6Addr)>,
-}
-
-/// A network namespace with `lo` and a tap interface.
-#[derive(Debug)]
-pub struct TapNamespace {
-    /// The namespace; it lives as long as this, or a process in it.
-    pub namespace: OwnedFd,
-    /// The other end of the interface: a frame of ethernet with each read or write, which do not
-    /// wait. The interface lives as long as this.
-    pub tap: OwnedFd,
 }
 
 /// Opens [`TUN`].
@@ -82,141 +70,130 @@ fn errno_of(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
-/// Makes a network namespace with `lo` and a tap interface, both up.
+/// Makes a network namespace with `lo`, which is up, in which ICMP sockets may be used. IPv6
+/// packets for the host itself go to `lo` alone, see [`keep_loopback`].
+///
+/// The namespace lives as long as the descriptor, or a process in it.
 ///
 /// # Errors
 /// [`NetworkError`].
-pub fn namespace_with_tap(tap: Tap) -> Result<TapNamespace, NetworkError> {
-    let make = move || {
+pub fn guarded_namespace() -> Result<OwnedFd, NetworkError> {
+    on_a_thread(|| {
         crate::namespace::unshare(UnshareFlags::NEWNET)
             .map_err(|errno| NetworkError::Namespace { errno })?;
-        let fd = open_tun().map_err(|errno| NetworkError::Device { errno })?;
-        set_up(fd.as_fd(), &tap)?;
+        loopback_up().map_err(|errno| NetworkError::Loopback { errno })?;
+        let (address, bits) = OWN_IPV6;
+        match ask(&prohibition(address, bits)) {
+            // A kernel without IPv6 sends none.
+            Ok(()) | Err(Errno::AFNOSUPPORT | Errno::OPNOTSUPP) => {}
+            Err(errno) => {
+                return Err(NetworkError::Routing { address: address.into(), bits, errno });
+            }
+        }
+        // Without it ping(8) takes a raw socket.
+        let _ = PING_RANGES.iter().find(|range| std::fs::write(PING_GROUPS, range).is_ok());
         let own = std::fs::File::open("/proc/thread-self/ns/net");
-        let own = own.map_err(|error| NetworkError::Namespace { errno: errno_of(&error) })?;
-        Ok(TapNamespace { namespace: own.into(), tap: fd })
-    };
-    // The namespace of a thread ends with it.
-    let thread = std::thread::Builder::new().name("network".into()).spawn(make);
-    let thread = thread.map_err(|_| NetworkError::Namespace { errno: Errno::AGAIN })?;
-    thread.join().unwrap_or(Err(NetworkError::Namespace { errno: Errno::CANCELED }))
+        own.map(Into::into).map_err(|error| NetworkError::Namespace { errno: errno_of(&error) })
+    })
 }
 
-fn set_up(fd: BorrowedFd<'_>, tap: &Tap) -> Result<(), NetworkError> {
-    let to = |operation| move |errno| NetworkError::Interface { operation, errno };
-    loopback_up().map_err(to("bring the loopback device up"))?;
-    // Where this cannot be written the address is of use a second later.
-    let _ = std::fs::write(ACCEPT_DAD, "0");
-    let mut made = request(tap.name);
-    // IFF_TAP and IFF_NO_PI are below 1 << 15.
-    made.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
-    control(fd, libc::TUNSETIFF, &mut made).map_err(to("make a tap interface"))?;
-    rustix::fs::fcntl_setfl(fd, rustix::fs::OFlags::NONBLOCK).map_err(to("set up a descriptor"))?;
-    let socket = socket(libc::AF_INET).map_err(to("open a socket"))?;
-    let mut mtu = request(tap.name);
-    mtu.ifr_ifru.ifru_mtu = tap.mtu.into();
-    control(socket.as_fd(), libc::SIOCSIFMTU, &mut mtu).map_err(to("set an interface's MTU"))?;
-    let (address, bits, gateway) = tap.ipv4;
-    for (ioctl, value) in [(libc::SIOCSIFADDR, address), (libc::SIOCSIFNETMASK, mask(bits))] {
-        let mut set = request(tap.name);
-        set.ifr_ifru.ifru_addr = ipv4(value);
-        control(socket.as_fd(), ioctl, &mut set).map_err(to("set an interface's address"))?;
-    }
-    let mut up = request(tap.name);
-    // As above.
-    up.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    control(socket.as_fd(), libc::SIOCSIFFLAGS, &mut up).map_err(to("bring an interface up"))?;
-    // SAFETY: all-zero is a valid rtentry: no device, the default metric.
-    let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
-    route.rt_dst = ipv4(Ipv4Addr::UNSPECIFIED);
-    route.rt_genmask = ipv4(Ipv4Addr::UNSPECIFIED);
-    route.rt_gateway = ipv4(gateway);
-    route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
-    control(socket.as_fd(), libc::SIOCADDRT, &mut route).map_err(to("add a route"))?;
-    match &tap.ipv6 {
-        Some(ipv6) => match set_up_ipv6(tap.name, *ipv6) {
-            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL | Errno::ACCESS | Errno::PERM) => Ok(()),
-            other => other.map_err(to("set an interface's IPv6 address")),
-        },
-        None => Ok(()),
-    }
+/// Sees to it that no packet for the host itself leaves a namespace of [`guarded_namespace`]
+/// through `interface`, its only one besides `lo`, although sockets can name it (SO_BINDTODEVICE in
+/// socket(7)): for IPv4 such packets are local on it, too. They have to find a route: without
+/// one, the kernel takes them for neighbours on a named interface (`ip_route_output_key_hash_rcu`).
+/// For IPv6 a rule refuses them: routes of other interfaces do not count there.
+///
+/// # Errors
+/// [`NetworkError`].
+pub fn keep_loopback(namespace: BorrowedFd<'_>, interface: &CStr) -> Result<(), NetworkError> {
+    on_a_thread(|| {
+        rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))
+            .map_err(|errno| NetworkError::Namespace { errno })?;
+        // SAFETY: a C string that is valid for the call.
+        let index = unsafe { libc::if_nametoindex(interface.as_ptr()) };
+        for (address, bits) in OWN_IPV4 {
+            ask(&local_route(address, bits, index)).map_err(|errno| NetworkError::Routing {
+                address: address.into(),
+                bits,
+                errno,
+            })?;
+        }
+        Ok(())
+    })
 }
 
-/// `struct in6_rtmsg` (linux/ipv6_route.h).
-#[repr(C)]
-struct Route6 {
-    target: libc::in6_addr,
-    source: libc::in6_addr,
-    gateway: libc::in6_addr,
-    kind: u32,
-    target_bits: u16,
-    source_bits: u16,
-    metric: u32,
-    info: libc::c_ulong,
-    flags: u32,
-    interface: libc::c_int,
+/// The namespace of a thread ends with it.
+fn on_a_thread<T: Send>(
+    work: impl FnOnce() -> Result<T, NetworkError> + Send,
+) -> Result<T, NetworkError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("network".into()).spawn_scoped(scope, work);
+        let thread = thread.map_err(|_| NetworkError::Namespace { errno: Errno::AGAIN })?;
+        thread.join().unwrap_or(Err(NetworkError::Namespace { errno: Errno::CANCELED }))
+    })
 }
 
-fn set_up_ipv6(
-    name: &CStr,
-    (address, bits, gateway): (Ipv6Addr, u8, Ipv6Addr),
-) -> Result<(), Errno> {
-    let socket = socket(libc::AF_INET6)?;
-    let mut index = request(name);
-    control(socket.as_fd(), libc::SIOCGIFINDEX, &mut index)?;
-    // SAFETY: the call above has set the number, which is valid with any bits anyway.
-    let interface = unsafe { index.ifr_ifru.ifru_ifindex };
-    let ipv6 = |address: Ipv6Addr| libc::in6_addr { s6_addr: address.octets() };
-    let mut set = libc::in6_ifreq {
-        ifr6_addr: ipv6(address),
-        ifr6_prefixlen: bits.into(),
-        ifr6_ifindex: interface,
-    };
-    control(socket.as_fd(), libc::SIOCSIFADDR, &mut set)?;
-    let mut route = Route6 {
-        target: ipv6(Ipv6Addr::UNSPECIFIED),
-        source: ipv6(Ipv6Addr::UNSPECIFIED),
-        gateway: ipv6(gateway),
-        kind: 0,
-        target_bits: 0,
-        source_bits: 0,
-        metric: 1,
-        info: 0,
-        flags: u32::from(libc::RTF_UP | libc::RTF_GATEWAY),
-        interface,
-    };
-    control(socket.as_fd(), libc::SIOCADDRT, &mut route)
-}
-
-/// A request of the kernel that reads, or writes, a structure.
-fn control<T>(fd: BorrowedFd<'_>, request: libc::Ioctl, value: &mut T) -> Result<(), Errno> {
-    // SAFETY: the callers pair each request with the structure that it is about (netdevice(7),
-    // Documentation/networking/tuntap.rst), which is valid for the call.
-    let result = unsafe { libc::ioctl(fd.as_raw_fd(), request, std::ptr::from_mut(value)) };
-    crate::errno::check(result.into()).map(drop)
-}
-
-fn socket(family: libc::c_int) -> Result<OwnedFd, Errno> {
+/// Sends a request of rtnetlink(7), and waits for its acknowledgement.
+fn ask(message: &[u8]) -> Result<(), Errno> {
     // SAFETY: no memory is passed; the result is a new descriptor or -1.
-    unsafe {
-        let fd = libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+    let socket = unsafe {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        let fd = libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE);
         crate::errno::check(fd.into())?;
-        Ok(OwnedFd::from_raw_fd(fd))
+        OwnedFd::from_raw_fd(fd)
+    };
+    rustix::io::write(&socket, message)?;
+    let mut answer = [0_u8; 256];
+    let length = rustix::io::read(&socket, &mut answer)?;
+    // A header of 16 bytes, then an error as a negative number; 0 is success.
+    let code = answer[..length].get(16..20).and_then(|it| it.try_into().ok());
+    match i32::from_ne_bytes(code.ok_or(Errno::BADMSG)?) {
+        0 => Ok(()),
+        code => Err(Errno::from_raw_os_error(code.saturating_neg())),
     }
 }
 
-fn mask(bits: u8) -> Ipv4Addr {
-    Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(bits.min(32))).unwrap_or(0))
+/// A rule, right after that for local addresses, by which packets to these are refused.
+fn prohibition(address: Ipv6Addr, bits: u8) -> Vec<u8> {
+    const FRA_DST: u16 = 1;
+    const FRA_PRIORITY: u16 = 6;
+    const FR_ACT_PROHIBIT: u8 = 8;
+    let priority = 1_u32.to_ne_bytes();
+    // `struct fib_rule_hdr`; families are below 256.
+    let header = [libc::AF_INET6 as u8, bits, 0, 0, 0, 0, 0, FR_ACT_PROHIBIT, 0, 0, 0, 0];
+    let attributes = [(FRA_DST, &address.octets()[..]), (FRA_PRIORITY, &priority[..])];
+    request(libc::RTM_NEWRULE, header, &attributes)
 }
 
-/// `struct sockaddr_in` as the plain address that requests hold: port, then four bytes.
-fn ipv4(address: Ipv4Addr) -> libc::sockaddr {
-    let mut data = [0; 14];
-    for (place, byte) in data[2..].iter_mut().zip(address.octets()) {
-        *place = byte.cast_signed();
+/// A route by which packets to these are for this host, also where a socket names the interface.
+fn local_route(address: Ipv4Addr, bits: u8, interface: u32) -> Vec<u8> {
+    let (table, by, scope) = (libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, libc::RT_SCOPE_HOST);
+    // `struct rtmsg`; families are below 256.
+    let header = [libc::AF_INET as u8, bits, 0, 0, table, by, scope, libc::RTN_LOCAL, 0, 0, 0, 0];
+    let (octets, interface) = (address.octets(), interface.to_ne_bytes());
+    let attributes = [(libc::RTA_DST, &octets[..]), (libc::RTA_OIF, &interface[..])];
+    request(libc::RTM_NEWROUTE, header, &attributes)
+}
+
+/// A message: `struct nlmsghdr`, a header of 12 bytes, and attributes, whose values are of a
+/// multiple of 4 bytes.
+fn request(kind: u16, header: [u8; 12], attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut body = header.to_vec();
+    for (kind, value) in attributes {
+        // At most 20: the length counts its own header.
+        body.extend((4 + value.len() as u16).to_ne_bytes());
+        body.extend(kind.to_ne_bytes());
+        body.extend(*value);
     }
-    // AF_INET is 2.
-    libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: data }
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    // Less than 100.
+    let mut message = (16 + body.len() as u32).to_ne_bytes().to_vec();
+    message.extend(kind.to_ne_bytes());
+    // 16 bits by definition of `struct nlmsghdr`.
+    message.extend((flags as u16).to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend(body);
+    message
 }
 
 /// The addresses by which this host reaches others: of IPv4 and of IPv6, where it has a route.
@@ -234,64 +211,62 @@ pub fn outward_addresses() -> [Option<IpAddr>; 2] {
     })
 }
 
-/// A request about the interface `name`, which is cut at the kernel's 15 bytes.
-fn request(name: &CStr) -> libc::ifreq {
-    // SAFETY: all-zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    let room = request.ifr_name.len() - 1;
-    for (place, byte) in request.ifr_name[..room].iter_mut().zip(name.to_bytes()) {
-        *place = byte.cast_signed();
-    }
-    request
-}
-
 /// Brings `lo` up; the kernel then gives it 127.0.0.1 and ::1 (netdevice(7)). Does not allocate.
 ///
 /// # Errors
 /// The kernel's refusal; `EPERM` without CAP_NET_ADMIN.
 pub fn loopback_up() -> Result<(), Errno> {
-    let socket = socket(libc::AF_INET)?;
-    let mut request = request(c"lo");
+    // SAFETY: no memory is passed; the result is a new descriptor or -1.
+    let socket = unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        crate::errno::check(fd.into())?;
+        OwnedFd::from_raw_fd(fd)
+    };
+    // SAFETY: all-zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
+        *place = byte.cast_signed();
+    }
     // IFF_UP and IFF_RUNNING are below 1 << 15.
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    control(socket.as_fd(), libc::SIOCSIFFLAGS, &mut request)
+    // SAFETY: the request is valid for the call and names a device.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    crate::errno::check(result.into()).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     #[test]
-    fn masks() {
-        for (bits, text) in [(0, "0.0.0.0"), (8, "255.0.0.0"), (24, "255.255.255.0")] {
-            assert_eq!(mask(bits).to_string(), text);
-        }
-        assert_eq!(mask(32), Ipv4Addr::BROADCAST);
-    }
-
-    #[test]
-    fn privileged_a_namespace_with_an_interface() {
-        let tap = Tap {
-            name: c"eth0",
-            mtu: 9000,
-            ipv4: (Ipv4Addr::new(10, 0, 2, 100), 24, Ipv4Addr::new(10, 0, 2, 2)),
-            ipv6: Some(("fd00::100".parse().unwrap(), 64, "fd00::2".parse().unwrap())),
-        };
-        let made = match namespace_with_tap(tap) {
-            Ok(made) => made,
+    fn privileged_loopback_works_in_a_guarded_namespace() {
+        let namespace = match guarded_namespace() {
+            Ok(namespace) => namespace,
             Err(error) if !rustix::process::geteuid().is_root() => {
                 return eprintln!("skipped: it needs root ({error})");
             }
-            Err(NetworkError::Device { errno }) => return eprintln!("skipped: {TUN}: {errno}"),
             Err(error) => panic!("{error}"),
         };
-        let kind = rustix::thread::LinkNameSpaceType::Network;
-        let seen = std::thread::spawn(move || {
-            rustix::thread::move_into_link_name_space(made.namespace.as_fd(), Some(kind)).unwrap();
-            outward_addresses()
-        });
-        let [v4, v6] = seen.join().unwrap();
-        assert_eq!(v4, Some(IpAddr::V4(tap.ipv4.0)));
-        assert!(v6.is_none_or(|it| it == IpAddr::V6(tap.ipv6.unwrap().0)), "{v6:?}");
+        // There is no other interface yet.
+        keep_loopback(namespace.as_fd(), c"lo").unwrap();
+        let none = keep_loopback(namespace.as_fd(), c"eth7");
+        assert!(matches!(none, Err(NetworkError::Routing { .. })), "{none:?}");
+        let reaches = |target: &str| {
+            let target: SocketAddr = target.parse().unwrap();
+            let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let reached = on_a_thread(|| {
+                let kind = Some(LinkNameSpaceType::Network);
+                rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+                assert_eq!(outward_addresses(), [None, None]);
+                Ok(UdpSocket::bind(any).and_then(|it| it.connect(target)))
+            });
+            reached.unwrap().map_err(|error| error.kind())
+        };
+        assert_eq!(reaches("127.0.0.1:9"), Ok(()));
+        assert_eq!(reaches("0.1.2.3:9"), Ok(()));
+        // Where the kernel has IPv6.
+        assert_ne!(reaches("[::1]:9"), Err(std::io::ErrorKind::PermissionDenied));
+        assert_ne!(reaches("[::2]:9"), Ok(()));
     }
 }

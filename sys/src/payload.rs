@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString, c_int, c_void};
 
-use rustix::io::{Errno, FdFlags};
+use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 
 use crate::init::{self, Failed};
@@ -71,11 +71,6 @@ fn become_payload(context: &Context<'_>) -> Failed {
         && let Err(errno) = enter_directory(&payload.directory)
     {
         return (Operation::Directory, errno);
-    }
-    if let Some(further) = &payload.further
-        && let Err(errno) = rustix::io::fcntl_setfd(further, FdFlags::empty())
-    {
-        return (Operation::Descriptors, errno);
     }
     signal::unblock_all();
     execute(context)

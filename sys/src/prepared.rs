@@ -44,7 +44,6 @@ impl Prepared {
     pub(crate) fn new(program: &Program, report: BorrowedFd<'_>, lifeline: BorrowedFd<'_>) -> Self {
         let mut keep: Vec<RawFd> = program.fds.iter().map(AsRawFd::as_raw_fd).collect();
         keep.extend([report.as_raw_fd(), lifeline.as_raw_fd()]);
-        keep.extend(program.payload.further.as_ref().map(AsRawFd::as_raw_fd));
         keep.sort_unstable();
         let pieces = STACK_BYTES / size_of::<StackPiece>();
         Self {

@@ -154,8 +154,6 @@ pub struct Payload {
     pub stdout: OwnedFd,
     /// Standard error.
     pub stderr: OwnedFd,
-    /// A further descriptor. It keeps the number that it has here.
-    pub further: Option<OwnedFd>,
 }
 
 /// All that a child does.

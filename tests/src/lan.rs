@@ -81,9 +81,9 @@ impl Lan {
     }
 
     /// The same where a step can have a network of its own.
-    pub fn with_passt(case: &str, mounts: &str) -> Option<Self> {
-        if skip::program("passt").is_none() {
-            skip::say(case, "passt is not installed (package passt)");
+    pub fn with_pasta(case: &str, mounts: &str) -> Option<Self> {
+        if skip::program("pasta").is_none() {
+            skip::say(case, "pasta is not installed (package passt)");
             return None;
         }
         if let Err(error) = File::options().read(true).write(true).open("/dev/net/tun") {
@@ -119,24 +119,37 @@ impl Lan {
     /// # Panics
     /// If the address is none of the namespace's.
     pub fn tcp(&self, address: &str, word: &'static str) -> Server {
-        self.serve(address, move |mut stream| {
+        self.serve(address, move |stream| {
             let _ = stream.write_all(format!("{word}\n").as_bytes());
         })
     }
 
-    /// A TCP server there. It is there until the process ends, and so is its thread.
+    /// A TCP server there, which leaves it to the other side to say something first and to end
+    /// the connection: not every pasta delivers what is said right after the beginning or before
+    /// the end. It is there until the process ends, and so is its thread.
     ///
     /// # Panics
     /// If the address is none of the namespace's.
-    pub fn serve(&self, address: &str, answer: impl Fn(TcpStream) + Send + 'static) -> Server {
+    pub fn serve(
+        &self,
+        address: &str,
+        answer: impl Fn(&mut TcpStream) + Send + Sync + 'static,
+    ) -> Server {
         let address: IpAddr = address.parse().expect("it is an address");
         let listener = self.inside(|| TcpListener::bind((address, 0)).expect("it is ours"));
         let (port, seen) = (listener.local_addr().expect("it listens").port(), Arc::default());
         let server = Server { port, seen: Arc::clone(&seen) };
+        let answer = Arc::new(answer);
         std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
+            for mut stream in listener.incoming().flatten() {
                 seen.fetch_add(1, Ordering::SeqCst);
-                answer(stream);
+                let answer = Arc::clone(&answer);
+                std::thread::spawn(move || {
+                    if stream.read_exact(&mut [0]).is_ok() {
+                        answer(&mut stream);
+                        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+                    }
+                });
             }
         });
         server
@@ -200,11 +213,13 @@ impl Lan {
             .collect()
     }
 
-    /// The processes of passt in it.
-    pub fn passts(&self) -> Vec<u32> {
+    /// The processes of pasta in it.
+    pub fn pastas(&self) -> Vec<u32> {
         let all = self.processes().into_iter();
-        // A variant for newer processors has a longer name.
-        all.filter(|(_, name)| name.starts_with("passt")).map(|(pid, _)| pid).collect()
+        // The program is passt, also as a variant for newer processors, by another name.
+        all.filter(|(_, name)| name.starts_with("pasta") || name.starts_with("passt"))
+            .map(|(pid, _)| pid)
+            .collect()
     }
 
     /// Waits until no process is left in it.

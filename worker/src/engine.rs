@@ -28,8 +28,8 @@ pub struct EngineConfig {
     pub uid: u32,
     /// How snapshots are to be stored.
     pub snapshots: SnapshotChoice,
-    /// The program passt, for networks of steps' own; none where it is not installed.
-    pub passt: Option<PathBuf>,
+    /// The program pasta, for networks of steps' own; none where it is not installed.
+    pub pasta: Option<PathBuf>,
     /// Stops what is not a step: compressing layers.
     pub cancel: CancelToken,
 }
@@ -41,7 +41,7 @@ pub struct Engine {
     pub(crate) client: Arc<Client>,
     pub(crate) git: GitState,
     pub(crate) cancel: CancelToken,
-    passt: Option<PathBuf>,
+    pasta: Option<PathBuf>,
     executor: OnceLock<Result<Executor, String>>,
     /// Leases of killed processes: their control groups are still there.
     dead: Vec<String>,
@@ -74,7 +74,7 @@ impl Engine {
             client: Arc::new(Client::new(config.registry)),
             git: GitState::new(config.git),
             cancel: config.cancel,
-            passt: config.passt,
+            pasta: config.pasta,
             executor: OnceLock::new(),
             dead,
             notes: Mutex::new(notes),
@@ -110,7 +110,7 @@ impl Engine {
             let config = ExecutorConfig {
                 state: self.state.run_dir(),
                 lease: self.state.lease().name().to_owned(),
-                passt: self.passt.clone(),
+                pasta: self.pasta.clone(),
             };
             let executor = Executor::new(config).map_err(|e| e.to_string())?;
             for lease in &self.dead {

@@ -29,7 +29,7 @@ pub(crate) fn engine(root: &Path) -> Arc<Engine> {
         git: crate::GitEnvironment::new(std::env::vars_os()),
         uid: rustix::process::geteuid().as_raw(),
         snapshots: crate::SnapshotChoice::default(),
-        passt: None,
+        pasta: None,
         cancel: solver::CancelToken::new(),
     };
     Arc::new(Engine::open(config).unwrap())

@@ -39,7 +39,7 @@ pub(crate) fn open(
             backend,
             program: rootless::find("fuse-overlayfs", environment.variable("PATH")),
         },
-        passt: rootless::find("passt", environment.variable("PATH")),
+        pasta: rootless::find("pasta", environment.variable("PATH")),
         cancel: cancel.clone(),
     };
     let engine = Engine::open(config).map_err(|error| {

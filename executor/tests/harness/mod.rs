@@ -123,7 +123,7 @@ impl Fixture {
             symlink("busybox", bin.join(applet)).unwrap();
         }
         let config =
-            ExecutorConfig { state: dir.join("state"), lease: "test-lease".into(), passt: None };
+            ExecutorConfig { state: dir.join("state"), lease: "test-lease".into(), pasta: None };
         Self { _temp: temp, dir, executor: Executor::new(config).unwrap() }
     }
 

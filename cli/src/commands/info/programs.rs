@@ -14,7 +14,7 @@ const PROGRAMS: [(&str, &str, &str); 6] = [
     ("newuidmap", "ranges of ids for ordinary users", "uidmap"),
     ("newgidmap", "ranges of ids for ordinary users", "uidmap"),
     (FUSE, "snapshots where overlayfs does not work", FUSE),
-    ("passt", "the network mode isolated", "passt"),
+    ("pasta", "the network mode isolated", "passt"),
     ("git", "git contexts and ADD of repositories", "git"),
     ("ssh", "git over ssh", "openssh-client"),
 ];
@@ -61,8 +61,8 @@ fn plain_copies(report: &Report) -> bool {
 
 /// `isolated` takes a program and a device.
 fn isolated(report: &mut Report) {
-    let missing = if report.programs.iter().any(|it| it.name == "passt" && it.path.is_none()) {
-        Some("the program passt is not installed".to_owned())
+    let missing = if report.programs.iter().any(|it| it.name == "pasta" && it.path.is_none()) {
+        Some("the program pasta is not installed".to_owned())
     } else if !Path::new(TUN).exists() {
         Some(format!("there is no {TUN}"))
     } else if access(TUN, Access::READ_OK | Access::WRITE_OK).is_err() {

@@ -108,13 +108,13 @@ mod tests {
     fn columns() {
         let networks = vec![
             Ability::new("host", None),
-            Ability::new("isolated", Some("no \u{1b}[31mpasst".to_owned())),
+            Ability::new("isolated", Some("no \u{1b}[31mpasta".to_owned())),
         ];
         let hints = vec!["do this".to_owned()];
         let report = Report { networks, hints, ..Report::default() };
         let text = render(&report);
         assert!(text.contains("\nnetworks         host\n"), "{text}");
-        assert!(text.contains("\n                 not isolated: no passt\n"), "{text}");
+        assert!(text.contains("\n                 not isolated: no pasta\n"), "{text}");
         assert!(text.ends_with("hint: do this\n"), "{text}");
         assert!(text.contains("\nRUN              no\n"), "{text}");
     }

@@ -469,7 +469,7 @@ fn with_environment(root: &Path, variables: &[(&str, &str)]) -> Engine {
         git: crate::GitEnvironment::new(variables.iter().copied()),
         uid: 0,
         snapshots: crate::SnapshotChoice::default(),
-        passt: None,
+        pasta: None,
         cancel: solver::CancelToken::new(),
     };
     Engine::open(config).unwrap()
