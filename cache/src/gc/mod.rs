@@ -5,6 +5,7 @@
 //! [`plan`](plan::plan) and renamed away under the GC lock; deleting comes afterwards.
 
 mod collect;
+pub mod filter;
 pub mod plan;
 pub mod usage;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use oci::{Digest, Timestamp};
 
 pub use collect::{Collector, Report};
+pub use filter::{Filter, FilterError};
 pub use plan::{Plan, Request};
 pub use usage::{Totals, Usage, UsageRow};
 
@@ -45,6 +47,11 @@ impl Kind {
             Self::CacheMount => "exec.cachemount",
             Self::Blob => "internal",
         }
+    }
+
+    /// Whether builds change it in place.
+    pub fn is_mutable(self) -> bool {
+        matches!(self, Self::Local | Self::Git | Self::CacheMount)
     }
 }
 
