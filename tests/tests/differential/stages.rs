@@ -191,13 +191,27 @@ impl Stages {
         text
     }
 
+    /// The stages that the target needs; the others are not even looked at.
+    fn needed(&self) -> [bool; 3] {
+        let from = |line: &Line| match line {
+            Line::From { stage, .. } | Line::CopyFrom { stage, .. } => Some(*stage),
+            _ => None,
+        };
+        let mut needed = [false, false, true];
+        for stage in self.stages[2].lines.iter().filter_map(from).chain(self.base) {
+            needed[stage] = true;
+        }
+        needed
+    }
+
     /// What each step depends on, by its number as progress shows it: `one 2`. A step has to run
     /// only if no step before had the same. Two of a stage's makings are the same if they were
     /// made of the same, or are known to be the same whatever they were made of.
     pub(crate) fn keys(&self, files: &Files) -> BTreeMap<String, String> {
         let mut keys = BTreeMap::new();
         let mut done: [State; 3] = Default::default();
-        for at in self.order() {
+        let needed = self.needed();
+        for at in self.order().into_iter().filter(|at| needed[*at]) {
             let base = self.base.filter(|_| at == 2);
             let mut state = base.map_or_else(State::default, |base| done[base].clone());
             let mut number = if base.is_some() { 0 } else { 1 };
