@@ -38,6 +38,7 @@ pub mod history;
 pub mod image;
 pub mod lease;
 pub mod mount;
+pub mod remote;
 pub mod repository;
 pub mod shadow;
 pub mod state;

@@ -96,7 +96,9 @@ fn split_offset(s: &str) -> Option<(&str, i64)> {
     }
     let at = s.rfind(['+', '-']).filter(|at| *at > 10)?;
     let (hours, minutes) = s.get(at + 1..)?.split_once(':')?;
-    let seconds = hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60;
+    // Two digits each (RFC 3339, section 5.6): more would overflow somewhere.
+    let two = |text: &str| text.parse::<i64>().ok().filter(|_| text.len() == 2);
+    let seconds = two(hours)? * 3600 + two(minutes)? * 60;
     Some((&s[..at], if s.as_bytes()[at] == b'-' { -seconds } else { seconds }))
 }
 
