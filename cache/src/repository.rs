@@ -164,6 +164,11 @@ impl Repositories {
         Ok(true)
     }
 
+    /// What goes with the repository `id`, for usage. The lock file stays.
+    pub(crate) fn paths(&self, id: &str) -> Vec<PathBuf> {
+        vec![self.dir.join(id), self.beside(id, NAME)]
+    }
+
     fn beside(&self, id: &str, suffix: &str) -> PathBuf {
         self.dir.join(format!("{id}{suffix}"))
     }

@@ -86,6 +86,9 @@ impl Tombstones {
 
 /// What a collection is called after the request for it.
 pub(crate) fn rule_of(request: &Request) -> String {
+    if !request.name.is_empty() {
+        return request.name.clone();
+    }
     let mut rule = match request.keep_bytes {
         Some(bytes) => format!("collection down to {bytes} bytes"),
         None => "prune".to_owned(),

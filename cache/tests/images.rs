@@ -184,11 +184,19 @@ fn collection_leaves_what_is_needed() {
         state.adopt(&common::content(name), name, &|_| true).unwrap();
     }
     let usage = state.usage(&mut snapshots).unwrap();
-    assert_eq!(usage.totals.total, 600 + 6 + 5);
+    let blob = |id: &oci::Digest| {
+        let row = usage.rows.iter().find(|row| row.item.id == ItemId::Blob(*id)).unwrap();
+        (row.item.size, row.item.description.as_str(), row.shared)
+    };
+    let (size, said, shared) = blob(&config.digest);
+    assert!(size >= 6 && shared && said == "config of a:1", "{size} {said}");
+    assert_eq!(blob(&loose.digest).1, "compressed layer or document of no image");
     // An image that lost its name is not shared with: collection would take it.
-    assert_eq!(usage.totals.shared, 200 + 6);
+    assert_eq!(usage.totals.shared, 200 + size);
+    assert_eq!(usage.totals.reclaimable, 300 + blob(&loose.digest).0);
     let report = state.collect(&Request::default(), &mut snapshots).unwrap();
-    assert_eq!(report.freed, 300 + 5);
+    let gone: u64 = report.removed.iter().map(|item| item.size).sum();
+    assert_eq!(gone, usage.totals.reclaimable);
     assert_eq!(report.images.len(), 1);
     assert_eq!(snapshots.order, ["dangling", "older", "old"]);
     assert_eq!(report.records, 2, "the step and the content of `old`");

@@ -302,7 +302,13 @@ app                  latest   {}   2 minutes ago   1.20MB
             kind: Kind::Regular,
             description: "[1/2] RUN x".to_owned(),
         };
-        let row = UsageRow { item: item.clone(), in_use: false, shared: true, reclaimable: false };
+        let row = UsageRow {
+            item: item.clone(),
+            in_use: false,
+            shared: true,
+            reclaimable: false,
+            images: Vec::new(),
+        };
         let totals = Totals { shared: 2_000_000, private: 0, reclaimable: 0, total: 2_000_000 };
         let all = Usage { rows: vec![row], totals };
         assert_eq!(

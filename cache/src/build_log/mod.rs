@@ -144,10 +144,15 @@ impl BuildLogs {
         Ok(freed)
     }
 
+    /// Whether a build still writes.
+    pub(crate) fn is_running(&self, id: &str) -> bool {
+        kept::is_running(&self.dir.join(id).join(JOURNAL))
+    }
+
     /// Removes a build unless it runs.
-    fn remove(&self, id: &str, trash: &Trash) -> Result<bool, CacheError> {
+    pub(crate) fn remove(&self, id: &str, trash: &Trash) -> Result<bool, CacheError> {
         let dir = self.dir.join(id);
-        if kept::is_running(&dir.join(JOURNAL)) {
+        if self.is_running(id) {
             return Ok(false);
         }
         trash.take(&dir)?;

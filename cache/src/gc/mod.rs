@@ -6,6 +6,7 @@
 
 mod collect;
 pub mod filter;
+mod inventory;
 pub mod plan;
 pub mod usage;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use oci::{Digest, Timestamp};
 
+pub use crate::space::disk_usage;
 pub use collect::{Collector, Report};
 pub use filter::{Filter, FilterError};
 pub use plan::{Plan, Request};
@@ -32,26 +34,30 @@ pub enum Kind {
     Git,
     /// The directory of a cache mount.
     CacheMount,
-    /// A compressed layer or a document that no image names: made again when it is needed.
+    /// A compressed layer or a document of an image: made or fetched again when it is needed.
     Blob,
+    /// Not needed by any build, but of use to people (logs), or the beginning of something.
+    Internal,
+    /// Part of the state directory itself; never collected.
+    State,
 }
 
 impl Kind {
-    /// The word for it.
+    /// The word for it. As in BuildKit, a layer of a base image is a regular record; its
+    /// description tells where it is from.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Regular => "regular",
-            Self::Image => "source.image",
+            Self::Regular | Self::Image | Self::Blob => "regular",
             Self::Local => "source.local",
             Self::Git => "source.git.checkout",
             Self::CacheMount => "exec.cachemount",
-            Self::Blob => "internal",
+            Self::Internal | Self::State => "internal",
         }
     }
 
     /// Whether builds change it in place.
     pub fn is_mutable(self) -> bool {
-        matches!(self, Self::Local | Self::Git | Self::CacheMount)
+        !matches!(self, Self::Regular | Self::Image | Self::Blob)
     }
 }
 
@@ -66,12 +72,16 @@ pub enum ItemId {
     Repository(String),
     /// A copy of a cache mount.
     Mount(String),
+    /// Something else, by its path in the state directory.
+    Place(String),
 }
 
 impl std::fmt::Display for ItemId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Snapshot(id) | Self::Repository(id) | Self::Mount(id) => f.write_str(id),
+            Self::Snapshot(id) | Self::Repository(id) | Self::Mount(id) | Self::Place(id) => {
+                f.write_str(id)
+            }
             Self::Blob(digest) => digest.fmt(f),
         }
     }

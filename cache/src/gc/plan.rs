@@ -5,20 +5,30 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 use oci::Timestamp;
 
+use super::filter::{self, Filter, Subject};
 use super::{Item, ItemId, Kind, Pins};
 
 /// What is to be collected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    /// Also unpacked layers of base images that no image names any more. Without it they stay,
-    /// as BuildKit's prune without `--all` keeps images.
+    /// Also unpacked layers of base images that no image names any more, logs, and parts of
+    /// downloads. Without it they stay, as BuildKit's prune without `--all` keeps its internal records
+    /// and frontends (cache/manager.go: `prune`).
     pub all: bool,
     /// Only what was not used since then.
     pub unused_since: Option<Timestamp>,
     /// Only these kinds; all of them if there are none.
     pub kinds: Vec<Kind>,
+    /// Only what one of these wants; everything if there are none. What they say about age is
+    /// measured from `now`.
+    pub filters: Vec<Filter>,
+    /// The time that ages are measured from.
+    pub now: Timestamp,
     /// Stop as soon as all that is left is at most this many bytes.
     pub keep_bytes: Option<u64>,
+    /// What people know it by: what it removed is told to be gone by this. Empty for the
+    /// name that follows from the rest.
+    pub name: String,
 }
 
 /// What goes.
@@ -75,6 +85,8 @@ pub fn plan(items: &[Item], pins: &Pins, request: &Request) -> Plan {
 pub(super) fn pinned(items: &[Item], pins: &Pins) -> BTreeSet<ItemId> {
     let mut all = with_needs(items, &pins.images);
     all.extend(with_needs(items, &pins.leases));
+    let state = items.iter().filter(|item| item.kind == Kind::State);
+    all.extend(state.map(|item| item.id.clone()));
     all
 }
 
@@ -95,10 +107,13 @@ pub(super) fn with_needs(items: &[Item], ids: &BTreeSet<ItemId>) -> BTreeSet<Ite
     all
 }
 
-fn wanted(item: &Item, request: &Request) -> bool {
+/// Whether a request is about an item that nobody needs.
+pub(super) fn wanted(item: &Item, request: &Request) -> bool {
     let old = request.unused_since.is_none_or(|since| item.last_used < since);
     let of_kind = request.kinds.is_empty() || request.kinds.contains(&item.kind);
-    old && of_kind && (request.all || item.kind != Kind::Image)
+    let only_with_all = matches!(item.kind, Kind::Image | Kind::Internal);
+    let subject = Subject { item, in_use: false, shared: false, now: request.now };
+    old && of_kind && (request.all || !only_with_all) && filter::any(&request.filters, &subject)
 }
 
 fn snapshot_id((at, item): (usize, &Item)) -> Option<(&str, usize)> {

@@ -309,6 +309,11 @@ impl CacheMounts {
         [""].iter().chain(&Places::PARTS).map(part).collect()
     }
 
+    /// What goes with the copy `id`, for usage.
+    pub(crate) fn paths(&self, id: &str) -> Vec<PathBuf> {
+        Self::parts(&self.dir.join(id))
+    }
+
     fn lock_of(&self, id: &str) -> PathBuf {
         self.dir.join(format!("{id}{LOCK}"))
     }

@@ -74,7 +74,7 @@ impl Engine {
         let mut unpacked = self.unpack_all(image, &jobs, context)?.into_iter();
         while let Some(layer) = unpacked.next() {
             have += 1;
-            match self.stack(top.as_ref(), layer, &diff_ids[..have]) {
+            match self.stack(top.as_ref(), layer, &diff_ids[..have], &image.name) {
                 Ok(output) => top = Some(output),
                 Err(error) => {
                     unpacked.for_each(|layer| self.drop_unpacked(layer));
@@ -104,18 +104,19 @@ impl Engine {
         Ok(Made { output, payload })
     }
 
-    /// Puts an unpacked layer on `below`; `diff_ids` are those up to it.
+    /// Puts an unpacked layer of `image` on `below`; `diff_ids` are those up to it.
     fn stack(
         &self,
         below: Option<&TreeOutput>,
         layer: Held,
         diff_ids: &[Digest],
+        image: &str,
     ) -> Result<TreeOutput, WorkerError> {
         let parent = below.and_then(|t| t.snapshot.as_ref());
         let snapshot = self.snapshotter.attach(parent, layer.layer)?;
         self.state.wrote();
         let made = self.agree(image_content(diff_ids), &snapshot.id, Rewrite::Never)?;
-        self.mark_pulled(&made.payload)?;
+        self.mark_pulled(&made.payload, image)?;
         Ok(made.output)
     }
 
