@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use oci::{Descriptor, Digest, Hasher};
 
+use crate::ceiling::{Growth, What};
 use crate::durable;
 use crate::error::{At, CacheError};
 use crate::lock::{self, Mode};
@@ -150,6 +151,8 @@ impl BlobStore {
         }
         let mut writer = self.writer_of(shared, file, true);
         writer.catch_up(expected.size)?;
+        let more = expected.size.saturating_sub(writer.position());
+        writer.growth = self.grow(&writer.path, Some(more))?;
         Ok(writer)
     }
 
@@ -159,13 +162,23 @@ impl BlobStore {
     /// If its file cannot be made.
     pub fn create(&self) -> Result<BlobWriter, CacheError> {
         let (path, file) = durable::create_beside(&self.inflight.join("blob"))?;
-        Ok(self.writer_of(path, file, false))
+        let mut writer = self.writer_of(path, file, false);
+        writer.growth = self.grow(&writer.path, None)?;
+        Ok(writer)
     }
 
     fn writer_of(&self, path: PathBuf, file: File, resumable: bool) -> BlobWriter {
         let dir = self.dir.clone();
         let store = self.store.clone();
-        BlobWriter { path, file, hasher: Hasher::new(), resumable, committed: false, dir, store }
+        let (hasher, growth) = (Hasher::new(), None);
+        BlobWriter { path, file, hasher, resumable, committed: false, dir, store, growth }
+    }
+
+    /// Reserves room below the ceiling, if there is one.
+    fn grow(&self, path: &Path, expected: Option<u64>) -> Result<Option<Growth>, CacheError> {
+        let Some(ceiling) = self.store.ceiling.get() else { return Ok(None) };
+        let what = What { name: "a blob", paths: vec![path.to_owned()], expected };
+        Ok(Some(ceiling.grow(what, &|| false)?))
     }
 
     /// Removes the blob. One that is not there is fine.
@@ -263,6 +276,8 @@ pub struct BlobWriter {
     committed: bool,
     dir: PathBuf,
     store: Arc<Store>,
+    /// What it has reserved below the ceiling.
+    growth: Option<Growth>,
 }
 
 impl BlobWriter {
@@ -340,6 +355,9 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if let Some(growth) = &self.growth {
+            growth.take(buf.len() as u64).map_err(io::Error::other)?;
+        }
         let n = self.file.write(buf)?;
         self.hasher.update(&buf[..n]);
         Ok(n)

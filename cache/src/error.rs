@@ -110,6 +110,12 @@ pub enum CacheError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// There is no room below the ceiling.
+    #[error(transparent)]
+    Full(Box<crate::ceiling::Full>),
+    /// The build was stopped while it waited for room below the ceiling.
+    #[error("cancelled")]
+    Cancelled,
     /// A caller's part of garbage collection failed.
     #[error("cannot {operation}: {source}")]
     Collect {

@@ -264,6 +264,21 @@ pub(crate) fn live(dir: &Path) -> Result<BTreeSet<(Holding, String)>, CacheError
     Ok(all)
 }
 
+/// What each live lease holds, by its name.
+pub(crate) fn by_name(
+    dir: &Path,
+) -> Result<Vec<(String, BTreeSet<(Holding, String)>)>, CacheError> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(dir).at("list", dir)?.flatten() {
+        let path = entry.path();
+        let Some(file) = open(&path)? else { continue };
+        if !lock::try_lock(&file, Mode::Shared).at("lock", &path)? {
+            all.push((entry.file_name().to_string_lossy().into_owned(), read(&file, &path)?));
+        }
+    }
+    Ok(all)
+}
+
 fn open(path: &Path) -> Result<Option<File>, CacheError> {
     match File::open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),

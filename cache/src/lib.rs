@@ -33,6 +33,7 @@ mod watermark;
 pub mod blob;
 pub mod build_log;
 pub mod context;
+pub mod ceiling;
 pub mod gc;
 pub mod history;
 pub mod image;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use oci::Timestamp;
 use solver::{ActionKey, Claim, ContentId, KeyBuilder, Record, RecordStore, StoreError};
 
+use crate::ceiling::Ceiling;
 use crate::blob::BlobStore;
 use crate::build_log;
 use crate::claim;
@@ -100,6 +101,7 @@ impl State {
             database: Database::new(&root, trash.clone(), later.clone())?,
             syncer,
             boot,
+            ceiling: std::sync::OnceLock::new(),
             warnings: later.clone(),
         });
         let dead = lease::dead(&root.join("leases"))?;
@@ -139,6 +141,16 @@ impl State {
     pub fn inflight_dir(&self) -> PathBuf {
         self.root.join("inflight")
     }
+    /// Sets how much it may take; once.
+    pub fn set_ceiling(&self, ceiling: Ceiling) {
+        let _ = self.store.ceiling.set(ceiling);
+    }
+
+    /// How much it may take, if anybody said so.
+    pub fn ceiling(&self) -> Option<&Ceiling> {
+        self.store.ceiling.get()
+    }
+
 
     /// What people should know about this state directory, found when it was opened.
     pub fn warnings(&self) -> &[String] {
@@ -147,7 +159,9 @@ impl State {
 
     /// Takes the warnings that came since: damaged files that were passed over, syncs that failed.
     pub fn take_warnings(&self) -> Vec<String> {
-        self.store.warnings.take()
+        let mut warnings = self.store.warnings.take();
+        warnings.extend(self.ceiling().into_iter().flat_map(Ceiling::take_notes));
+        warnings
     }
 
     /// This process's lease.

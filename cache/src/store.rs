@@ -1,7 +1,8 @@
 //! Stored values by name: published ones first, then those of the database.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use crate::ceiling::Ceiling;
 use crate::clock::{self, BootId};
 use crate::database::Database;
 use crate::durable::Durability;
@@ -18,6 +19,8 @@ pub(crate) struct Store {
     pub(crate) syncer: Syncer,
     pub(crate) boot: Option<BootId>,
     pub(crate) warnings: Arc<Warnings>,
+    /// How much all of it may take.
+    pub(crate) ceiling: OnceLock<Ceiling>,
 }
 
 impl Store {

@@ -9,7 +9,8 @@
 //!
 //! It knows no snapshots and no cache: it is handed mounts. It does not decide what is run.
 
-pub mod cancel;
+pub mod brake;
+mod cancel;
 pub mod cdi;
 mod command;
 mod devices;
@@ -36,6 +37,7 @@ mod stubs;
 mod tree;
 pub mod user;
 
+pub use brake::Brake;
 pub use cancel::CancelToken;
 pub use command::DEFAULT_PATH;
 pub use error::{ExecError, Unsupported};

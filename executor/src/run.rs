@@ -13,6 +13,7 @@ use sys::report::Usage;
 use sys::seccomp::Filter;
 use sys::userns::Ids;
 
+use crate::brake::{Brake, Target};
 use crate::cancel::CancelToken;
 use crate::command::{self, Command};
 use crate::error::{ExecError, Unsupported};
@@ -131,7 +132,7 @@ impl Executor {
     /// Which one it cannot give, why, and what to do.
     pub fn check(&self, limits: &Limits) -> Result<(), ExecError> {
         rlimit::check(&limits.rlimits)?;
-        self.group(limits).map(GroupGuard).map(drop)
+        self.group(limits, false).map(GroupGuard).map(drop)
     }
 
     /// Whether this host can give this network access.
@@ -162,6 +163,20 @@ impl Executor {
         output: &dyn Output,
         cancel: &CancelToken,
     ) -> Result<Outcome, ExecError> {
+        self.run_held(spec, output, cancel, None)
+    }
+
+    /// As [`Self::run`], of processes that `brake` can hold.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_held(
+        &self,
+        spec: &ProcessSpec,
+        output: &dyn Output,
+        cancel: &CancelToken,
+        brake: Option<&Brake>,
+    ) -> Result<Outcome, ExecError> {
         let started = Instant::now();
         if cancel.is_cancelled() {
             return Err(ExecError::Cancelled);
@@ -176,7 +191,7 @@ impl Executor {
         let owner = (user.uid, user.gid);
         // Declared before the child, so that on every way out the child ends first, then the
         // stubs are removed, then the group, then the network.
-        let group = GroupGuard(self.group(&spec.limits)?);
+        let group = GroupGuard(self.group(&spec.limits, brake.is_some())?);
         let Plan { mut fds, mut steps, stdin, stubs } =
             plan::plan(&self.host, spec, root.as_fd(), files, owner)?;
         enter(link.as_ref(), &mut fds, &mut steps)?;
@@ -200,11 +215,17 @@ impl Executor {
             // EPIPE: the child has ended, and tells why when it is waited for.
             let _ = child.start();
         }
+        // Ends before the child is waited for: its id means nobody else so far.
+        let engaged = brake.map(|brake| {
+            let freezer = group.0.as_ref().and_then(Group::freezer);
+            brake.engage(Target { freezer, init: child.pid() })
+        });
         let Program { fds, steps, payload, .. } = program;
         // The write ends must not stay here, or their readers would never see an end.
         drop((fds, payload));
         let mut pump = Pump::new(readers, output);
         attend(&child, &mut pump, cancel)?;
+        drop(engaged);
         let ending = child.wait()?;
         pump.finish();
         drop(stubs);
@@ -258,16 +279,22 @@ impl Executor {
         })
     }
 
-    fn group(&self, limits: &Limits) -> Result<Option<Group>, ExecError> {
-        if !limits.needs_group() {
+    /// The group for a run; one that can be frozen, if that is asked for and can be had.
+    fn group(&self, limits: &Limits, freezable: bool) -> Result<Option<Group>, ExecError> {
+        if !limits.needs_group() && !freezable {
             return Ok(None);
         }
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{number}", self.lease);
         let parent = limits.group_parent.clone().unwrap_or_default();
-        let mut limits = limits.group.clone();
-        limits.pids = limits.pids.map(|it| it.saturating_add(OWN_PROCESSES));
-        Ok(Some(self.hierarchies.create(&parent, &name, &limits)?))
+        let mut group = Group::default();
+        if limits.needs_group() {
+            let mut limits = limits.group.clone();
+            limits.pids = limits.pids.map(|it| it.saturating_add(OWN_PROCESSES));
+            group = self.hierarchies.create(&parent, &name, &limits)?;
+        }
+        let frozen = freezable && self.hierarchies.add_freezer(&mut group, &parent, &name);
+        Ok((limits.needs_group() || frozen).then_some(group))
     }
 }
 

@@ -5,6 +5,7 @@
 //! moves aside.
 
 mod exhausted;
+mod freeze;
 mod limits;
 mod list;
 mod name;
@@ -23,6 +24,7 @@ use limits::{Controller, Setting};
 use own::{Mounted, Own};
 
 pub use exhausted::Exhausted;
+pub use freeze::Freezer;
 pub use limits::{CpuQuota, GroupLimits, Swap};
 pub use list::{ListError, NumberList};
 pub use name::Parent;

@@ -22,6 +22,7 @@ pub mod report;
 pub mod root;
 pub mod seccomp;
 mod signal;
+pub mod stop;
 pub mod userns;
 pub mod walk;
 pub mod xattr;

@@ -46,29 +46,35 @@ pub trait Collector {
     /// Whether the result that a record's payload tells of is still there; records of others are
     /// removed.
     fn is_usable(&self, payload: &str) -> bool;
+
+    /// The snapshot that a record's payload tells of, if it is one.
+    fn snapshot_of(&self, payload: &str) -> Option<String> {
+        let _ = payload;
+        None
+    }
 }
 
 /// How long the GC lock is held before others get a turn. One removal is always made.
-const HOLD: Duration = Duration::from_millis(10);
+pub(super) const HOLD: Duration = Duration::from_millis(10);
 
 /// A collection under way.
-struct Sweep {
+pub(super) struct Sweep {
     /// What was there when it began.
-    known: HashSet<ItemId>,
+    pub(super) known: HashSet<ItemId>,
     /// What is there now.
-    items: Vec<Item>,
+    pub(super) items: Vec<Item>,
     /// What somebody used when it should have gone.
-    refused: BTreeSet<ItemId>,
+    pub(super) refused: BTreeSet<ItemId>,
     /// What was used when it should have gone, and not any more.
     used: BTreeSet<ItemId>,
     /// What was renamed away and is not told yet.
-    removed: Vec<Item>,
+    pub(super) removed: Vec<Item>,
     /// All that was renamed away.
     gone: HashSet<ItemId>,
 }
 
 impl Sweep {
-    fn new(items: Vec<Item>) -> Self {
+    pub(super) fn new(items: Vec<Item>) -> Self {
         let known = items.iter().map(|item| item.id.clone()).collect();
         Self {
             known,
@@ -81,7 +87,7 @@ impl Sweep {
     }
 
     /// What was renamed away, to be told; it is not there any more.
-    fn take_removed(&mut self) -> Vec<Item> {
+    pub(super) fn take_removed(&mut self) -> Vec<Item> {
         let removed = std::mem::take(&mut self.removed);
         self.gone.extend(removed.iter().map(|item| item.id.clone()));
         self.items.retain(|item| !self.gone.contains(&item.id));
@@ -89,7 +95,7 @@ impl Sweep {
     }
 
     /// Looks which snapshots are there by now.
-    fn look_again(&mut self, collector: &mut dyn Collector) -> Result<(), CacheError> {
+    pub(super) fn look_again(&mut self, collector: &mut dyn Collector) -> Result<(), CacheError> {
         let now = collector.look_again(&self.items);
         let now = now.map_err(|source| failed("list the snapshots".to_owned(), source))?;
         self.items.retain(|item| !matches!(item.id, ItemId::Snapshot(_)));
@@ -207,7 +213,7 @@ impl State {
     }
 
     /// Whether a snapshot was of use since it was listed: then what goes is another one, maybe.
-    fn was_used(&self, item: &Item, sweep: &mut Sweep) -> bool {
+    pub(super) fn was_used(&self, item: &Item, sweep: &mut Sweep) -> bool {
         let ItemId::Snapshot(id) = &item.id else { return false };
         let used = self.last_used().get(id).filter(|used| *used > item.last_used);
         let listed = sweep.items.iter_mut().find(|there| there.id == item.id);
@@ -234,11 +240,21 @@ impl State {
         request: &Request,
         collector: &dyn Collector,
     ) -> Result<usize, CacheError> {
+        self.forget_records(&tombstone::rule_of(request), &|p| collector.is_usable(p))
+    }
+
+    /// Removes the records of steps whose payload is not to be kept, and writes down that they went
+    /// by `rule`. Returns how many.
+    pub(super) fn forget_records(
+        &self,
+        rule: &str,
+        keep: &dyn Fn(&str) -> bool,
+    ) -> Result<usize, CacheError> {
         if !fold::fold(self.store())? {
             return Ok(0);
         }
-        let (count, steps) = fold::sweep(self.store(), &|p| collector.is_usable(p))?;
-        let stone = Tombstone { at: Timestamp::now(), rule: tombstone::rule_of(request) };
+        let (count, steps) = fold::sweep(self.store(), keep)?;
+        let stone = Tombstone { at: Timestamp::now(), rule: rule.to_owned() };
         if let Err(e) = self.history().tombstones().add(&steps, &stone) {
             self.store().warnings.add(format!("nobody will know why steps run again: {e}"));
         }
@@ -246,7 +262,7 @@ impl State {
     }
 
     /// Takes one item out of use; false if somebody began to use it, or removed it.
-    fn remove_item(&self, item: &Item, collector: &mut dyn Collector) -> Result<bool, CacheError> {
+    pub(super) fn remove_item(&self, item: &Item, collector: &mut dyn Collector) -> Result<bool, CacheError> {
         if !self.is_there(&item.id) {
             return Ok(false);
         }

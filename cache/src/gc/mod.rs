@@ -5,9 +5,13 @@
 //! [`plan`](plan::plan) and renamed away under the GC lock; deleting comes afterwards.
 
 mod collect;
+mod evict;
 pub mod filter;
 mod inventory;
 pub mod plan;
+pub mod policy;
+pub mod room;
+pub mod tree;
 pub mod usage;
 
 use std::collections::BTreeSet;
@@ -17,6 +21,7 @@ use oci::{Digest, Timestamp};
 
 pub use crate::space::disk_usage;
 pub use collect::{Collector, Report};
+pub use evict::Eviction;
 pub use filter::{Filter, FilterError};
 pub use plan::{Plan, Request};
 pub use usage::{Totals, Usage, UsageRow};

@@ -1,0 +1,101 @@
+//! Looking at a growth while it grows.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::measure::Measure;
+use super::{Brake, Growth, LOOK, Refused, Worst, human};
+
+impl Growth {
+    /// Looks every [`LOOK`] at how much there is, until [`end`](Self::end): asks for more in good
+    /// time, and where that would take evicting or waiting, holds the brakes meanwhile. Where
+    /// there is no room, [`failure`](Self::failure) says so, and the brakes stop it. `tell`
+    /// hears of what people should know.
+    pub fn watch(&self, tell: &dyn Fn(&str)) {
+        let mut measure = self.measure();
+        while !self.wait(LOOK) {
+            self.take_logs();
+            let (granted, paths) = {
+                let state = self.state();
+                (state.granted, state.paths.clone())
+            };
+            let reserve = self.inner.limit.ahead() / 2;
+            let enough = granted.saturating_sub(reserve);
+            let since = measure.age();
+            let written = measure.look(&paths, enough);
+            self.note_excess(written, granted, since);
+            if written <= enough {
+                continue;
+            }
+            // The last quarter is kept for the time until it is held.
+            if self.ask(written) || written.saturating_add(reserve / 2) <= granted {
+                continue;
+            }
+            if !self.make_room(&mut measure, tell) {
+                return;
+            }
+        }
+    }
+
+    /// Holds the brakes and gets more. False if it failed, or ended meanwhile.
+    fn make_room(&self, measure: &mut Measure, tell: &dyn Fn(&str)) -> bool {
+        let (brakes, paths, granted) = {
+            let state = self.state();
+            (state.brakes.clone(), state.paths.clone(), state.granted)
+        };
+        let release = |brakes: &[Arc<dyn Brake>]| brakes.iter().for_each(|brake| brake.release());
+        brakes.iter().for_each(|brake| brake.hold());
+        let since = measure.age();
+        let written = measure.walk(&paths);
+        self.note_excess(written, granted, since);
+        if written.saturating_add(self.inner.limit.ahead() / 2) <= granted {
+            // It was somebody else who wrote to this file system.
+            release(&brakes);
+            return true;
+        }
+        match self.get(written, tell) {
+            Ok(got) => {
+                release(&brakes);
+                if got.evicted > 0 {
+                    tell(&format!(
+                        "held for {:.1} s at the ceiling of the cache ({}): {} of it made room",
+                        got.took.as_secs_f64(),
+                        self.inner.limit.rule,
+                        human(got.evicted)
+                    ));
+                }
+                true
+            }
+            // The end of the work ends its processes, also those that are held.
+            Err(Refused::Cancelled) => false,
+            Err(refused) => {
+                match refused {
+                    Refused::Full(full) => self.fail(full),
+                    other => self.inner.note(other.to_string()),
+                }
+                brakes.iter().for_each(|brake| brake.stop());
+                false
+            }
+        }
+    }
+
+    /// Notes by how much a reservation was exceeded, and how long nobody had looked.
+    fn note_excess(&self, written: u64, granted: u64, since: std::time::Duration) {
+        let bytes = written.saturating_sub(granted);
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let mut state = self.state();
+        if bytes > state.worst.bytes {
+            state.worst = Worst { bytes, millis };
+        }
+    }
+
+    /// One growth of each build counts its logs.
+    fn take_logs(&self) {
+        let Some(dir) = self.inner.logs.get() else { return };
+        let taken =
+            self.inner.logs_of.compare_exchange(0, self.number, Ordering::SeqCst, Ordering::SeqCst);
+        if taken.is_ok() {
+            self.state().paths.push(dir.clone());
+        }
+    }
+}
