@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use oci::{Platform, Timestamp};
 
-use crate::args::ProgressMode;
+use crate::args::{MaxCache, ProgressMode};
 use crate::proxies::Proxies;
 
 /// Everything that Drydock takes from its environment.
@@ -37,6 +37,8 @@ pub struct Environment {
     pub proxies: Proxies,
     /// `DRYDOCK_CDI_DIRS`: directories of device specifications, the last one wins.
     pub cdi_directories: Option<Vec<PathBuf>>,
+    /// `DRYDOCK_MAX_CACHE`: how much the state directory may take.
+    pub max_cache: Option<MaxCache>,
     /// `DRYDOCK_ROOT`.
     pub root: Option<PathBuf>,
     /// `XDG_DATA_HOME`, if it is absolute.
@@ -110,6 +112,7 @@ impl Environment {
             term: text("TERM"),
             certificates,
             proxies: Proxies::from_variables(&text),
+            max_cache: value("DRYDOCK_MAX_CACHE", &text, str::parse, wrong),
             root: path("DRYDOCK_ROOT"),
             cdi_directories: raw("DRYDOCK_CDI_DIRS")
                 .map(|dirs| std::env::split_paths(dirs).filter(|d| d != Path::new("")).collect()),

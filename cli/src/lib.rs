@@ -21,5 +21,6 @@ pub mod request;
 pub mod rootless;
 pub mod secrets;
 pub mod signals;
+pub mod settings;
 pub mod table;
 pub mod version;

@@ -96,6 +96,11 @@ impl Engine {
         std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Adds a remark for people.
+    pub fn note(&self, message: &str) {
+        self.warn(message);
+    }
+
     pub(crate) fn warn(&self, message: &str) {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         if !notes.iter().any(|n| n == message) {

@@ -232,6 +232,9 @@ pub enum WorkerError {
     /// A step does not get a device that it asks for.
     #[error("RUN --device: {0}")]
     Device(#[from] executor::cdi::CdiError),
+    /// There is no room below the ceiling of the cache.
+    #[error(transparent)]
+    Full(Box<cache::ceiling::Full>),
     /// The user or a failure elsewhere stopped it.
     #[error("cancelled")]
     Cancelled,

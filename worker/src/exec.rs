@@ -8,6 +8,7 @@ use graph::{ExecOp, NetworkMode, SecurityMode};
 use snapshotter::Hints;
 use solver::{StepContext, Stream};
 
+use crate::ceiling::teller;
 use crate::devices::StepDevices;
 use crate::engine::Engine;
 use crate::error::WorkerError;
@@ -56,7 +57,14 @@ impl Engine {
             }
         }
         let output = StepOutput(context);
-        let ran = executor.run(&spec, &output, &self.cancel_of(context).token);
+        let cancel = self.cancel_of(context);
+        let brake = active.growing.brake(&cancel.token);
+        let ran = active.growing.also_at(mounts.writes_at()).and_then(|()| {
+            active.growing.watched(&teller(context), || {
+                let ran = executor.run_held(&spec, &output, &cancel.token, brake.as_ref());
+                ran.map_err(WorkerError::from)
+            })
+        });
         let kept = match &ran {
             Ok(outcome) if outcome.status.success() => mounts.commit(),
             _ => Ok(()),

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use executor::user::UserError;
 use graph::{CopyAction, CopySource, FileAction, FileOp, MkdirAction, Owner, Unpack};
+use oci::layer::{Entry, Node};
 use snapshotter::Hints;
 use solver::{StepContext, Stream};
 use sys::mount::MountSource;
 use sys::root::Root;
 
+use crate::ceiling::teller;
 use crate::copy::{
     Accounts, Chmod, Contents, Ids, Landing, Request, ResultTree, Selected, SourceTree, Target,
     select,
@@ -52,9 +54,10 @@ impl Engine {
         context: &StepContext<'_>,
     ) -> Result<Made, WorkerError> {
         let root = root_of(op.root, inputs)?;
-        let active = self.prepare(root.as_ref())?;
+        let active = self.prepare_for(root.as_ref(), size_of(selections))?;
         let contents = Contents::default();
-        let applied =
+        let stopped = || active.growing.pass() || context.cancel.is_cancelled();
+        let applied = active.growing.watched(&teller(context), || {
             self.snapshotter.rootfs(&active.active).map_err(WorkerError::from).and_then(|m| {
                 let target = match &m.source {
                     // A plain copy takes no mount, which a host may refuse.
@@ -67,7 +70,8 @@ impl Engine {
                 let landing = Landing::default();
                 op.actions.iter().try_for_each(|action| match action {
                     FileAction::Copy(copy) => {
-                        copy_into(copy, &mut selections, &target, (&contents, &landing), context)
+                        let noted = (&contents, &landing);
+                        copy_into(copy, &mut selections, &target, noted, (context, &stopped))
                     }
                     FileAction::Mkdir(mkdir) => make_directory(mkdir, &target),
                 })
@@ -135,9 +139,8 @@ fn copy_into(
         copy.mode.as_ref().map(Chmod::new).transpose().map_err(crate::copy::CopyError::from)?;
     let owner = copy.owner.as_ref().map(|owner| owner_ids(owner, copy.replace, root, context));
     let owner = owner.transpose()?;
-    let cancelled = || context.cancel.is_cancelled();
     let (mode, replace) = (mode.as_ref(), copy.replace);
-    let cancelled = &cancelled;
+    let cancelled = stopped;
     let target = Target { root, owner, mode, replace, contents, landing, cancelled };
     if let CopySource::Inline(files) = &copy.source {
         for (number, file) in files.iter().enumerate() {
@@ -149,6 +152,23 @@ fn copy_into(
     let selection = selections
         .next()
         .ok_or_else(|| WorkerError::Internal("a copy without a selection".to_owned()))?;
+/// What the files and directories that are selected take at least, in bytes. An archive that is
+/// extracted takes more, most likely.
+fn size_of(selections: &[Selection]) -> u64 {
+    const BLOCK: u64 = 4096;
+    let of = |entry: &Entry| match &entry.node {
+        Node::File { size, .. } => size.next_multiple_of(BLOCK),
+        Node::Directory { .. } => BLOCK,
+        _ => 0,
+    };
+    let all = selections.iter().flat_map(|selection| &selection.selected);
+    all.map(|selected| match &selected.kind {
+        Kind::Single(entry) => of(entry),
+        Kind::Contents(entries) | Kind::Tree(entries) => entries.iter().map(of).sum(),
+    })
+    .sum()
+}
+
     let unpack = copy.unpack == Unpack::Auto;
     target.copy_all(&*selection.tree, &selection.selected, &copy.dest, unpack)?;
     landing.pass(selection.selected.last().map_or(0, |last| last.argument + 1));
@@ -160,7 +180,7 @@ fn owner_ids(
     owner: &Owner,
     alone: bool,
     root: &Root,
-    context: &StepContext<'_>,
+    (context, stopped): (&StepContext<'_>, &dyn Fn() -> bool),
 ) -> Result<Ids, WorkerError> {
     let accounts = if alone { Accounts::default() } else { Accounts::read(root)? };
     if let Some(group) = accounts.unknown_group(owner) {

@@ -9,6 +9,8 @@
 
 mod backend;
 mod build;
+mod circumstances;
+mod ceiling;
 mod context;
 pub mod copy;
 mod devices;
@@ -25,6 +27,7 @@ mod merge;
 mod mounts;
 mod output;
 pub mod plan;
+mod policy;
 mod read;
 mod result;
 pub mod source;
@@ -46,5 +49,6 @@ pub use output::{Output, Payload, Rewrite, TreeOutput, Used};
 pub use source::{FileTree, GitEnvironment, GitError, NoSecrets, Secrets};
 /// Work in a copy of this process.
 pub use sys::forked;
+pub use policy::{Kept, NamedRule};
 /// Entering a user namespace, before there are threads.
 pub use sys::userns;

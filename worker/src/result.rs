@@ -4,9 +4,10 @@ use std::cell::RefCell;
 
 use cache::{Held, Holding};
 use oci::Timestamp;
-use snapshotter::{Active, Hints, SnapshotId};
+use snapshotter::{Active, Hints, Kind, SnapshotId};
 use solver::{ContentId, RecordStore};
 
+use crate::ceiling::Growing;
 use crate::engine::Engine;
 use crate::error::WorkerError;
 use crate::key::{empty_content, step_content};
@@ -23,6 +24,8 @@ pub(crate) struct Made {
 /// A root file system that is being written; garbage once its process is gone.
 pub(crate) struct Writable {
     pub(crate) active: Active,
+    /// What it has reserved below the ceiling.
+    pub(crate) growing: Growing,
     _lease: Held,
 }
 
@@ -49,11 +52,26 @@ pub(crate) fn content_of(root: Option<&TreeOutput>) -> ContentId {
 impl Engine {
     /// A writable snapshot on `root`, leased before it exists.
     pub(crate) fn prepare(&self, root: Option<&TreeOutput>) -> Result<Writable, WorkerError> {
+        self.prepare_for(root, 0)
+    }
+
+    /// As [`Self::prepare`], for so many bytes that are known to be written.
+    pub(crate) fn prepare_for(
+        &self,
+        root: Option<&TreeOutput>,
+        bytes: u64,
+    ) -> Result<Writable, WorkerError> {
         let parent = root.and_then(|r| r.snapshot.as_ref());
         let id = SnapshotId::random();
         let lease = self.state.lease().hold(Holding::InProgress, &id.to_string())?;
+        // Plain copies begin with all that is below.
+        let copied = parent.filter(|_| self.snapshotter.kind() == Kind::Copy);
+        let copied = copied
+            .map(|id| cache::ceiling::snapshot_usage(&self.snapshotter.dir().join(id.to_string())));
+        let known = bytes.saturating_add(copied.unwrap_or_default());
+        let growing = self.grow_snapshot(&id, (known > 0).then_some(known))?;
         let active = self.snapshotter.prepare_as(id, parent)?;
-        Ok(Writable { active, _lease: lease })
+        Ok(Writable { active, growing, _lease: lease })
     }
 
     /// Throws away what a failed step wrote. A failure leaves garbage for the next collection.
@@ -75,6 +93,7 @@ impl Engine {
     ) -> Result<Made, WorkerError> {
         let snapshot = self.snapshotter.commit(writable.active, hints)?;
         self.state.wrote();
+        writable.growing.is_now(self, &snapshot.id);
         let content = step_content(&content_of(root), &snapshot.diff_digest, rewrite);
         self.agree(content, &snapshot.id, rewrite)
     }

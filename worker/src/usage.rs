@@ -66,13 +66,13 @@ impl Engine {
 }
 
 /// The snapshots of an engine, as the collection sees them.
-struct Snapshots<'a> {
+pub(crate) struct Snapshots<'a> {
     engine: &'a Engine,
     steps: HashMap<String, (Timestamp, String)>,
 }
 
 impl<'a> Snapshots<'a> {
-    fn of(engine: &'a Engine) -> Self {
+    pub(crate) fn of(engine: &'a Engine) -> Self {
         Self { engine, steps: steps(engine) }
     }
 }
@@ -116,7 +116,7 @@ impl Snapshots<'_> {
     fn items(&self, list: &[SnapshotId], measured: bool) -> Vec<Item> {
         let item = |id: &SnapshotId| match self.item(id) {
             Ok(item) => item.map(|item| match measured {
-                true => Item { size: cache::gc::disk_usage(&self.path(id)), ..item },
+                true => Item { size: cache::ceiling::snapshot_usage(&self.path(id)), ..item },
                 false => item,
             }),
             Err(error) => {
@@ -182,6 +182,10 @@ impl Collector for Snapshots<'_> {
     fn remove(&mut self, id: &str) -> Result<(), Cause> {
         let id: SnapshotId = id.parse()?;
         Ok(self.engine.state.discard(&self.path(&id))?)
+    }
+
+    fn snapshot_of(&self, payload: &str) -> Option<String> {
+        Payload::decode(payload)?.snapshot
     }
 
     fn is_usable(&self, payload: &str) -> bool {

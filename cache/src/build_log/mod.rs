@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use oci::Timestamp;
 
+use crate::ceiling::Ceiling;
 use crate::durable;
 use crate::error::{At, CacheError};
 use crate::lock::{self, Mode};
@@ -46,12 +47,14 @@ const RANDOM: usize = 6;
 /// The kept logs of a state directory.
 pub struct BuildLogs {
     dir: PathBuf,
+    /// Where what is written counts.
+    ceiling: Option<Ceiling>,
 }
 
 impl BuildLogs {
     /// Those of the state directory `root`, which need not be there: this only looks.
     pub fn of(root: &Path) -> Self {
-        Self { dir: root.join(BUCKET) }
+        Self { dir: root.join(BUCKET), ceiling: None }
     }
 
     /// Starts to keep what the build `title` tells.
@@ -70,6 +73,9 @@ impl BuildLogs {
         let file = file.at("create", &path)?;
         lock::try_lock(&file, Mode::Exclusive).at("lock", &path)?;
         fs::rename(&path, dir.join(JOURNAL)).at("rename", &path)?;
+        if let Some(ceiling) = &self.ceiling {
+            ceiling.count_logs(&dir);
+        }
         let recorder = Recorder::new(id, dir, file);
         recorder.note(&Entry::Build { title: title.to_owned(), started })?;
         Ok(recorder)
@@ -163,7 +169,7 @@ impl BuildLogs {
 impl crate::State {
     /// The kept logs of builds.
     pub fn build_logs(&self) -> BuildLogs {
-        BuildLogs::of(self.root())
+        BuildLogs { ceiling: self.ceiling().cloned(), ..BuildLogs::of(self.root()) }
     }
 
     /// Lets go of the oldest logs of builds, so that they do not grow for ever. What cannot be removed stays,

@@ -18,6 +18,10 @@ const LEAST_PART: u64 = 16;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
+/// How long builds are waited for of which nothing runs at the moment: what they hold comes free
+/// when they end, but they may be waiting themselves, for a step of whoever waits here.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What somebody wants.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Want {
@@ -147,10 +151,10 @@ impl Inner {
                     Given::Unknown => {}
                     Given::Lacking(_) => {
                         let ledger = &mut locked.ledger;
+                        let idle = ledger.others_idle(&self.lease) && began.elapsed() < PATIENCE;
+                        let hope = ledger.others_run(want.number) || idle;
                         // Of those who all wait for each other, the last one gives way.
-                        let give_way =
-                            !ledger.others_run(want.number) && ledger.is_youngest(want.number);
-                        if want.all() && !ledger.others_run(want.number) || give_way {
+                        if !hope && (want.all() || ledger.is_youngest(want.number)) {
                             return Err(Refused::Full(Box::new(self.full(name, want, &locked))));
                         }
                         if let Some(entry) = ledger.entry(want.number) {

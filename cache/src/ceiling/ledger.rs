@@ -129,6 +129,11 @@ impl Ledger {
         all.any(|growth| growth.number != number && !growth.waiting)
     }
 
+    /// Whether there is a build, other than that with this lease, of which nothing grows.
+    pub(crate) fn others_idle(&self, lease: &str) -> bool {
+        self.builds.iter().any(|build| build.lease != lease && build.growths.is_empty())
+    }
+
     /// Whether `number` began last of all that wait.
     pub(crate) fn is_youngest(&self, number: u64) -> bool {
         self.builds.iter().flat_map(|b| &b.growths).all(|growth| growth.number <= number)

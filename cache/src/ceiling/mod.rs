@@ -29,6 +29,7 @@ pub use full::{Full, Holder, Shares, human};
 pub use growth::Growth;
 pub use ledger::{Build, Entry, Ledger, Worst};
 pub use survey::snapshot_usage;
+pub(crate) use survey::total;
 
 /// Why the caller's part failed.
 pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;

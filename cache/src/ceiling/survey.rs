@@ -48,6 +48,11 @@ pub(crate) fn survey(root: &Path, except: &HashSet<PathBuf>) -> u64 {
     total
 }
 
+/// What `root` takes, in bytes, as du(1) counts it.
+pub(crate) fn total(root: &Path) -> u64 {
+    survey(root, &HashSet::new())
+}
+
 /// Whether it is the directory of a complete snapshot: its names have no suffix.
 fn is_snapshot(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

@@ -15,6 +15,7 @@ use super::later::{IgnoredArgs, LaterArgs};
 use super::limits::LimitArgs;
 use super::output::{self, OutputSpec};
 use super::pair::{self, BuildArg, ExtraHost, Label, NamedContext};
+use super::max_cache::MaxCache;
 use super::secret::{self, SecretArg};
 use super::ssh::{self, SshArg};
 
@@ -104,6 +105,16 @@ pub struct BuildArgs {
     pub ttl: Vec<StepAge>,
 
     /// The network of RUN: default (the host's), none, host, or isolated (one of each step's own,
+    /// How much the state directory may take, such as 10GB; what is worth least makes room
+    /// [env: DRYDOCK_MAX_CACHE]
+    #[arg(long, value_name = "SIZE", help_heading = CACHE)]
+    pub max_cache: Option<MaxCache>,
+    /// Caches that are shared with other machines.
+    #[command(flatten)]
+    pub caches: CacheArgs,
+    /// How contexts are read.
+    #[command(flatten)]
+    pub contexts: ContextArgs,
     /// with a way out)
     #[arg(long, value_name = "MODE", value_enum, default_value = "default", hide_default_value = true, hide_possible_values = true, help_heading = STEPS)]
     pub network: Network,

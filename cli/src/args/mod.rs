@@ -16,6 +16,7 @@ pub mod pair;
 pub mod secret;
 pub mod ssh;
 pub mod store;
+pub mod max_cache;
 pub mod suggest;
 pub mod switch;
 
@@ -36,6 +37,8 @@ pub use secret::{SecretArg, SecretPlace};
 pub use ssh::SshArg;
 pub use store::{
     DuArgs, ImagesArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs, PushArgs, RmiArgs, TagArgs,
+pub use max_cache::MaxCache;
+pub use caches::CacheArgs;
 };
 
 /// Switches of all commands: they may have a value, as in `--pull=false`.

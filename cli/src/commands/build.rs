@@ -41,6 +41,7 @@ use crate::request::BuildRequest;
 use crate::secrets::SecretStore;
 use crate::signals;
 
+use crate::settings::Settings;
 /// Builds.
 pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     let spec = args.call();
@@ -63,6 +64,7 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     dockerfile::check_contexts(&request)?;
     let agents = Agents::new(&args.ssh, environment)?;
     let secrets = SecretStore::new(&args.secrets, environment)?.with_agents(agents);
+    let settings = Settings::read(&request.root)?;
     let iidfile = result_file(request.iidfile.as_deref())?;
     let metadata_file = result_file(request.metadata_file.as_deref())?;
     let targets = Targets::open(&request.outputs, terminals)?;
@@ -88,11 +90,15 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
         explain: args.explain,
         root_option: context.global.root.clone(),
     };
+        settings,
     open_files::raise(&mut build.request.limits);
     let engine =
         session::open(&build.request.root, context, build.request.snapshotter, &build.cancel)?;
     let logs = engine.state().build_logs();
     build.progress.keep(logs, build.title.clone(), build.secrets.masks());
+    if let Some(limit) = build.settings.limit(args.max_cache.as_ref(), environment) {
+        engine.hold_below(limit, &build.title);
+    }
     let wake = {
         let engine = engine.clone();
         build.cancel.on_cancel(move || engine.client().shutdown())
@@ -129,6 +135,8 @@ pub(super) struct Build {
     pub(super) explain: bool,
     /// `--root`, as it was given.
     pub(super) root_option: Option<PathBuf>,
+    /// Of the state directory.
+    pub(super) settings: Settings,
 }
 
 /// A build whose Dockerfile was read.
@@ -372,6 +380,7 @@ impl Build {
             // In the words that scripts look for.
             failure.after("failed to solve")
         });
+        session::keep_small(engine, &self.settings);
         let kept = self.progress.kept(finished.as_ref().err().map(Failure::summary));
         if self.progress.has_kept() {
             engine.state().retain_build_logs();

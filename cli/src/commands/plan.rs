@@ -59,6 +59,7 @@ pub(super) fn run(format: CallFormat, args: &BuildArgs, context: &Context) -> Re
         mode: view.mode,
         colours: view.colours,
         explain: false,
+        settings: crate::settings::Settings::default(),
         root_option: None,
     };
     open_files::raise(&mut build.request.limits);

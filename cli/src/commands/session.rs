@@ -18,6 +18,7 @@ use crate::errors::chain;
 use crate::proxies::DockerConfig;
 use crate::request::RequestError;
 use crate::rootless;
+use crate::settings::Settings;
 
 /// What to do where the state directory cannot be written.
 const OTHER_ROOT: &str = "another state directory can be given with --root or DRYDOCK_ROOT";
@@ -71,6 +72,28 @@ pub(crate) fn notes(engine: &Engine) -> Vec<String> {
     notes
 }
 
+/// Brings the cache below its ceiling, and keeps it as small as the rules say, at the end of what
+/// wrote into it. That this fails fails nothing: it is a note.
+pub(crate) fn keep_small(engine: &Engine, settings: &Settings) {
+    // What was written was synced.
+    if engine.state().sync_count() == 0 {
+        return;
+    }
+    let ceiling = engine.state().ceiling();
+    if let Some(ceiling) = ceiling.filter(|ceiling| ceiling.was_used())
+        && let Err(error) = ceiling.settle()
+    {
+        engine.note(&format!("the cache may be larger than its ceiling: {error}"));
+    }
+    match engine.keep_small(&settings.rules, settings.interval) {
+        Ok(all) => all.iter().for_each(|kept| {
+            let freed = cache::ceiling::human(kept.freed);
+            engine.note(&format!("removed {freed} from the cache ({})", kept.name));
+        }),
+        Err(error) => engine.note(&format!("the cache stays as large as it is: {error}")),
+    }
+}
+
 /// The engine of a command on the local store. What it has to say is told at the end.
 pub(crate) struct Store(Arc<Engine>);
 
@@ -81,7 +104,12 @@ impl Store {
             .environment
             .state_directory(context.global.root.as_deref(), context.is_root())
             .ok_or(RequestError::NoRoot)?;
-        open(&root, context, Backend::Auto, &CancelToken::new()).map(Self)
+        let settings = Settings::read(&root)?;
+        let engine = open(&root, context, Backend::Auto, &CancelToken::new())?;
+        if let Some(limit) = settings.limit(None, &context.environment) {
+            engine.hold_below(limit, "drydock");
+        }
+        Ok(Self(engine))
     }
 }
 

@@ -10,6 +10,7 @@ use oci::{Descriptor, Digest, Timestamp};
 use snapshotter::{SnapshotId, Unpacked};
 use solver::{Event, StepContext};
 
+use crate::ceiling::{Gated, Growing};
 use crate::engine::Engine;
 use crate::error::WorkerError;
 use crate::key::image_content;
@@ -24,6 +25,8 @@ const PARALLEL_LAYERS: usize = 4;
 /// A layer that was unpacked and not yet put on another one; leased.
 struct Held {
     layer: Unpacked,
+    /// What it has reserved below the ceiling.
+    growing: Growing,
     _lease: cache::Held,
 }
 
@@ -123,6 +126,7 @@ impl Engine {
     /// The longest run of lower layers that is unpacked already, for this image or another one.
     fn unpacked_prefix(
         &self,
+        layer.growing.is_now(self, &snapshot.id);
         diff_ids: &[Digest],
     ) -> Result<(usize, Option<TreeOutput>), WorkerError> {
         for have in (1..=diff_ids.len()).rev() {
@@ -238,8 +242,12 @@ impl Engine {
         let mut reader = HashingReader::new(self.decoded_blob(blob)?.1);
         let id = SnapshotId::random();
         let lease = self.state.lease().hold(Holding::InProgress, &id.to_string())?;
-        let unpacked = self.snapshotter.unpack_as(id, &mut reader).map_err(|e| fail(e.into()))?;
-        let unpacked = Held { layer: unpacked, _lease: lease };
+        let growing = self.grow_snapshot(&id, None)?;
+        let unpacked = growing.watched(&|text| self.warn(text), || {
+            let mut gated = Gated::new(&mut reader, &growing);
+            self.snapshotter.unpack_as(id, &mut gated).map_err(|e| fail(e.into()))
+        })?;
+        let unpacked = Held { layer: unpacked, growing, _lease: lease };
         // What follows the end of the archive is part of the diff id.
         if let Err(error) = io::copy(&mut reader, &mut io::sink()) {
             self.drop_unpacked(unpacked);

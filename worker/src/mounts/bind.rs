@@ -17,6 +17,7 @@ use sys::mount::Mount;
 use sys::root::Root;
 
 use super::StepMounts;
+use crate::ceiling::teller;
 use crate::copy::{Contents, Landing, Selected, SourceTree, Target, digest, select_path};
 use crate::engine::Engine;
 use crate::error::WorkerError;
@@ -95,7 +96,7 @@ impl Engine {
             }
             _ => Source::Copy { tree, selected },
         };
-        Ok(Shown { mount, digest: counted, counted: listed, source })
+        Ok(Shown { mount, digest: counted, counted: listed, question, source })
     }
 
     /// A snapshot with what is selected of a tree that is no result, at [`PLACE`].
@@ -112,8 +113,8 @@ impl Engine {
         }
         let active = self.prepare(None)?;
         let contents = Contents::default();
-        let cancelled = || context.cancel.is_cancelled();
-        let written =
+        let cancelled = || active.growing.pass() || context.cancel.is_cancelled();
+        let written = active.growing.watched(&teller(context), || {
             self.snapshotter.rootfs(&active.active).map_err(WorkerError::from).and_then(|m| {
                 let root = Root::new(m.open().map_err(|e| WorkerError::Mount(Box::new(e)))?);
                 let (owner, mode, replace) = (None, None, false);
@@ -124,7 +125,8 @@ impl Engine {
             });
         if let Err(error) = written {
             self.discard(active);
-            return Err(if cancelled() { WorkerError::Cancelled } else { error });
+            let cancelled = context.cancel.is_cancelled();
+            return Err(if cancelled { WorkerError::Cancelled } else { error });
         }
         let hints = Hints { contents: contents.into_inner() };
         let snapshot = self.snapshotter.commit(active.active, &hints)?;

@@ -9,12 +9,15 @@ mod duplicate;
 mod secret;
 mod ssh;
 
-use ::cache::mount::CacheMount;
+use std::path::PathBuf;
+
+use ::cache::mount::{CacheMount, View};
 use executor::{InjectedFile, Volume};
 use graph::{ExecOp, MountKind};
 use solver::StepContext;
 use sys::mount::{Mount, MountFlags, MountSource};
 
+use crate::ceiling::Growing;
 use crate::engine::Engine;
 use crate::error::WorkerError;
 use crate::output::{Output, TreeOutput};
@@ -107,6 +110,21 @@ impl Engine {
 }
 
 impl StepMounts<'_> {
+    /// Where the step will write besides its root file system. What these have reserved so far is
+    /// given back: the step counts them now.
+    pub(crate) fn writes_at(&mut self) -> Vec<PathBuf> {
+        let dir = self.engine.snapshotter.dir();
+        let mut paths = Vec::new();
+        for scratch in &mut self.scratch {
+            scratch.growing = Growing::default();
+            paths.push(dir.join(scratch.active.dir_name()));
+        }
+        paths.extend(self.caches.iter().map(|mount| match mount.view() {
+            View::Directory(path) | View::Overlay { upper: path, .. } => path,
+        }));
+        paths
+    }
+
     /// Keeps what the step, which has succeeded, wrote to cache mounts that keep it only then.
     pub(crate) fn commit(&mut self) -> Result<(), WorkerError> {
         Ok(::cache::mount::commit(std::mem::take(&mut self.caches))?)

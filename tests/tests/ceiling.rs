@@ -1,0 +1,347 @@
+//! The ceiling of the cache (`--max-cache`), seen from outside: what the state directory takes while
+//! builds write, who is held, who makes room, who fails. `DRYDOCK_TORTURE=N` does N times as much.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tests::context::Context;
+use tests::drydock::{Drydock, Run};
+use tests::host;
+use tests::person::{Person, fails, ok};
+use tests::require_root;
+
+const MIB: u64 = 1 << 20;
+
+/// What a slow step writes at once, and how long it sleeps after that: not more than 12.5 MiB a second.
+const PIECE: u64 = 256 << 10;
+const PAUSE_MILLIS: u64 = 20;
+
+/// `small`, or so many times more.
+fn times(small: u32) -> u32 {
+    let factor = std::env::var("DRYDOCK_TORTURE").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    small.saturating_mul(factor)
+}
+
+/// A command that writes so many MiB into `/<name>`, slowly; each name other bytes, which
+/// compress well.
+fn slowly(name: &str, mib: u64) -> String {
+    let (pieces, micros) = (mib * MIB / PIECE, PAUSE_MILLIS * 1000);
+    format!(
+        "mkdir /{name} && i=0 && while [ $i -lt {pieces} ]; do yes {name}$i | head -c {PIECE} > \
+         /{name}/$i && usleep {micros}; i=$((i+1)); done"
+    )
+}
+
+/// What `/<name>/<piece>` has in it.
+fn piece(name: &str, number: u64) -> Vec<u8> {
+    let line = format!("{name}{number}\n").into_bytes();
+    line.into_iter().cycle().take(PIECE as usize).collect()
+}
+
+fn writing(name: &str, mib: u64) -> Context {
+    Context::new(&format!("FROM busybox\nRUN {}\n", slowly(name, mib)))
+}
+
+fn below(drydock: &Drydock, context: &Context, mib: u64) -> Run {
+    drydock.build(context).arg(format!("--max-cache={mib}m"))
+}
+
+/// What du(1) counts: blocks, a file of several names once. What vanishes is not counted.
+fn du(root: &Path) -> u64 {
+    let mut total = fs::symlink_metadata(root).map_or(0, |meta| meta.blocks() * 512);
+    let (mut seen, mut open) = (HashSet::new(), vec![root.to_owned()]);
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            if meta.is_dir() {
+                open.push(entry.path());
+            } else if meta.nlink() > 1 && !seen.insert((meta.dev(), meta.ino())) {
+                continue;
+            }
+            total += meta.blocks() * 512;
+        }
+    }
+    total
+}
+
+/// Does `work`, and looks all the while what the state directory takes; the most that was seen.
+fn sampled<T>(state: &Path, work: impl FnOnce() -> T) -> (T, u64) {
+    struct Ends<'a>(&'a AtomicBool);
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let (over, most) = (AtomicBool::new(false), AtomicU64::new(0));
+    let done = std::thread::scope(|scope| {
+        let _ends = Ends(&over);
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                most.fetch_max(du(state), Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        work()
+    });
+    (done, most.into_inner())
+}
+
+/// What builds have reserved, and the largest excess over a reservation that any of them saw: in bytes,
+/// and how many milliseconds nobody had looked.
+fn ledger(state: &Path) -> (Vec<Value>, (u64, u64)) {
+    let text = fs::read(state.join("ledger")).unwrap();
+    let ledger: Value = serde_json::from_slice(&text).unwrap();
+    let worst = |key: &str| ledger["worst"][key].as_u64().unwrap();
+    (ledger["builds"].as_array().unwrap().clone(), (worst("bytes"), worst("millis")))
+}
+
+/// That what was seen is within the bound: what a step writes while nobody looks. How long that was
+/// is what the builder itself wrote down, so a busy machine changes nothing.
+fn within(case: &str, state: &Path, ceiling: u64, most: u64) {
+    let (_, (worst, millis)) = ledger(state);
+    // While nobody looked for so long, a step that sleeps after each piece wrote no more than this.
+    let bound = PIECE * (millis / PAUSE_MILLIS + 2);
+    let over = most.saturating_sub(ceiling * MIB);
+    eprintln!(
+        "{case}: at most {most} bytes below a ceiling of {}, {over} above it; the largest excess over a \
+         reservation was {worst} bytes, {millis} ms after the look before",
+        ceiling * MIB,
+    );
+    assert!(worst <= bound, "{case}: {worst} in {millis} ms, but no more than {bound} can be");
+    assert!(over <= worst, "{case}: {most} bytes, {over} above the ceiling, excess {worst}");
+}
+
+fn unfinished(state: &Path) -> Vec<String> {
+    let names = fs::read_dir(state.join("snapshots-v1")).into_iter().flatten().flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.contains('.')).collect()
+}
+
+#[test]
+fn privileged_many_builds_stay_below() {
+    require_root!();
+    let drydock = Drydock::new();
+    let ceiling = 40;
+    let ((), most) = sampled(drydock.state(), || {
+        for round in 0..times(3) {
+            let runs: Vec<_> = (0..2)
+                .map(|n| {
+                    let (a, b) = (format!("a{round}x{n}"), format!("b{round}x{n}"));
+                    let steps = format!("RUN {}\nRUN {}\n", slowly(&a, 5), slowly(&b, 3));
+                    let context = Context::new(&format!("FROM busybox\n{steps}"));
+                    below(&drydock, &context, ceiling).start()
+                })
+                .collect();
+            for run in runs {
+                let output = run.finish();
+                assert!(output.status.success(), "{output}");
+            }
+        }
+    });
+    within("many builds", drydock.state(), ceiling, most);
+    assert!(du(drydock.state()) <= ceiling * MIB);
+    assert_eq!(ledger(drydock.state()).0, Vec::<Value>::new());
+}
+
+#[test]
+fn privileged_old_results_make_room_for_a_step_that_is_held_meanwhile() {
+    require_root!();
+    let drydock = Drydock::new();
+    let old = writing("old", 16);
+    below(&drydock, &old, 32).ok();
+    let new = writing("new", 18);
+    let ((image, output), most) =
+        sampled(drydock.state(), || below(&drydock, &new, 32).image_and_output());
+    within("a step that is held", drydock.state(), 32, most);
+    assert!(output.stderr.contains("at the ceiling of the cache (--max-cache 32m)"), "{output}");
+    for number in 0..18 * MIB / PIECE {
+        assert!(
+            image.root.content(&format!("new/{number}")) == &piece("new", number)[..],
+            "{number}"
+        );
+    }
+    // What went is made again, and it is said why.
+    let output = below(&drydock, &old, 32).arg("--explain").ok();
+    assert!(!output.cached("RUN mkdir /old"), "{output}");
+    assert!(output.stderr.contains("by --max-cache 32m"), "{output}");
+}
+
+#[test]
+fn privileged_a_step_that_needs_more_fails_and_leaves_nothing() {
+    require_root!();
+    let drydock = Drydock::new();
+    let small = writing("small", 1);
+    below(&drydock, &small, 24).args(["-t", "kept"]).ok();
+    let before = du(drydock.state());
+    let endless = writing("large", 64);
+    let (output, most) = sampled(drydock.state(), || below(&drydock, &endless, 24).fails());
+    within("a step that needs more", drydock.state(), 24, most);
+    for part in [
+        "the cache is full: this step wrote",
+        "24MiB (--max-cache 24m)",
+        "by images with a name",
+        "by this build",
+        "raise the ceiling",
+    ] {
+        assert!(output.stderr.contains(part), "{part}: {output}");
+    }
+    assert_eq!(unfinished(drydock.state()), Vec::<String>::new());
+    assert_eq!(ledger(drydock.state()).0, Vec::<Value>::new());
+    // The log of the failure stays.
+    assert!(du(drydock.state()) < before + MIB);
+    assert!(below(&drydock, &small, 24).ok().cached("RUN mkdir /small"));
+    // What is known beforehand is not begun.
+    let file = Context::new("FROM busybox\nCOPY big /\n").file("big", vec![7; 30 << 20]);
+    let output = below(&drydock, &file, 24).fails();
+    assert!(output.stderr.contains("the cache is full"), "{output}");
+}
+
+/// Two builds that both run and do not both fit: the first one holds what it wrote and sleeps.
+fn contend(drydock: &Drydock) -> (tests::drydock::Running, tests::drydock::Running) {
+    let first =
+        format!("FROM busybox\nRUN {} && echo written-all && sleep 600\n", slowly("first", 12));
+    let mut first = below(drydock, &Context::new(&first), 24).start();
+    // In the text of the step, too: what it says comes after a time.
+    first.wait_for(" written-all\n");
+    let second = format!("FROM busybox\nRUN : second-marker; {}\n", slowly("second", 14));
+    let mut second = below(drydock, &Context::new(&second), 24).start();
+    second.wait_for("waiting for steps of other builds");
+    (first, second)
+}
+
+#[test]
+fn privileged_who_is_held_ends_with_its_builder() {
+    require_root!();
+    let drydock = Drydock::new();
+    for how in [Signal::KILL, Signal::INT] {
+        let (mut first, mut second) = contend(&drydock);
+        let steps = || host::processes_with(": second-marker; mkdir");
+        let builder = second.id();
+        assert!(steps().iter().any(|pid| *pid != builder));
+        second.signal(how);
+        let output = second.finish();
+        assert!(!output.status.success(), "{output}");
+        let gone = host::wait_until(Duration::from_secs(20), || steps().is_empty());
+        assert!(gone, "{how:?}: {:?}", steps());
+        // It has reserved nothing any more: this has room beside the first one, which runs still.
+        let third = writing("third", 4);
+        below(&drydock, &third, 24).ok();
+        assert_eq!(ledger(drydock.state()).0.len(), 1);
+        first.signal(Signal::INT);
+        first.finish();
+        drydock.command("prune").args(["-a", "-f"]).ok();
+    }
+    let frozen = |group: &std::path::PathBuf| {
+        fs::read_to_string(group.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
+            && !fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().is_empty()
+    };
+    assert!(!host::cgroups().iter().any(frozen));
+}
+
+#[test]
+fn privileged_of_two_builds_that_do_not_fit_one_is_made() {
+    require_root!();
+    let drydock = Drydock::new();
+    let contexts = ["one", "two"].map(|name| writing(name, 14));
+    let (outputs, most) = sampled(drydock.state(), || {
+        let runs = contexts.each_ref().map(|context| below(&drydock, context, 24).start());
+        runs.map(tests::drydock::Running::finish)
+    });
+    within("two builds", drydock.state(), 24, most);
+    assert!(outputs.iter().any(|output| output.status.success()), "{}{}", outputs[0], outputs[1]);
+    for output in outputs.iter().filter(|output| !output.status.success()) {
+        assert!(output.stderr.contains("the cache is full"), "{output}");
+    }
+    for (context, name) in contexts.iter().zip(["one", "two"]) {
+        let image = below(&drydock, context, 24).image();
+        assert!(image.root.content(&format!("{name}/3")) == &piece(name, 3)[..]);
+    }
+}
+
+#[test]
+fn privileged_what_others_evicted_is_made_again() {
+    require_root!();
+    let drydock = Drydock::new();
+    let run = |worker: u32| {
+        for round in 0..times(3) {
+            let name = format!("n{}", (worker + round) % 3);
+            let text = format!(
+                "FROM busybox AS made\nRUN {}\nFROM busybox\nCOPY --from=made /{name} /{name}\n\
+                 RUN cat /{name}/* | wc -c > /size\n",
+                slowly(&name, 4)
+            );
+            let context = Context::new(&text);
+            let dest = drydock.place(&format!("{worker}.tar"));
+            let to = format!("type=oci,dest={}", dest.display());
+            below(&drydock, &context, 28).args(["-o", &to]).ok();
+            let image = tests::image_view::ImageView::archive(&dest);
+            assert_eq!(image.text("size").trim(), (4 * MIB).to_string());
+            assert!(image.root.content(&format!("{name}/5")) == &piece(&name, 5)[..]);
+        }
+    };
+    let ((), most) = sampled(drydock.state(), || {
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..2).map(|worker| scope.spawn(move || run(worker))).collect();
+            workers.into_iter().for_each(|worker| worker.join().unwrap());
+        });
+    });
+    within("builds that evict each other's results", drydock.state(), 28, most);
+}
+
+#[test]
+fn privileged_an_ordinary_user_is_held_by_signals() {
+    require_root!();
+    let Some(person) = Person::new("a ceiling for an ordinary user", true) else { return };
+    person.context("old", &format!("FROM busybox\nRUN {}\n", slowly("old", 14)), &[]);
+    person.context("new", &format!("FROM busybox\nRUN {}\n", slowly("new", 16)), &[]);
+    person.context("large", &format!("FROM busybox\nRUN {}\n", slowly("large", 64)), &[]);
+    ok(&person.build("old", &["--max-cache=28m"]));
+    let (told, most) = sampled(&person.state, || ok(&person.build("new", &["--max-cache=28m"])));
+    within("an ordinary user", &person.state, 28, most);
+    assert!(told.contains("at the ceiling of the cache"), "{told}");
+    let told = fails(&person.build("large", &["--max-cache=28m"]));
+    assert!(told.contains("the cache is full: this step wrote"), "{told}");
+    assert_eq!(unfinished(&person.state), Vec::<String>::new());
+}
+
+#[test]
+fn privileged_rules_of_the_state_directory() {
+    require_root!();
+    let drydock = Drydock::new();
+    let context = writing("made", 2);
+    let config = drydock.state().join("config.json");
+    drydock.build(&context).ok();
+    let lock = drydock.state().join("locks/policy");
+    let touched = || fs::metadata(&lock).and_then(|meta| meta.modified()).ok();
+    fs::write(
+        &config,
+        r#"{"gc": {"interval": "0s", "policy": [{"maxUsedSpace": "1MB", "all": true}]}}"#,
+    )
+    .unwrap();
+    // What wrote nothing collects nothing.
+    let before = touched();
+    assert!(drydock.build(&context).ok().cached("RUN mkdir /made"));
+    assert_eq!(touched(), before);
+    let other = drydock.build(&writing("other", 1)).ok();
+    assert!(other.stderr.contains("(gc rule 1 of config.json)"), "{other}");
+    assert!(touched() > before && du(drydock.state()) < 2 * MIB);
+    let again = drydock.build(&context).arg("--explain").ok();
+    assert!(again.stderr.contains("gc rule 1 of config.json"), "{again}");
+    // A ceiling in the file, the environment and the command line: the last one counts.
+    fs::write(&config, r#"{"maxCache": "24m"}"#).unwrap();
+    let large = writing("large", 40);
+    let full = drydock.build(&large).fails();
+    assert!(full.stderr.contains("(maxCache 24m in config.json)"), "{full}");
+    let full = drydock.build(&large).env("DRYDOCK_MAX_CACHE", "28m").fails();
+    assert!(full.stderr.contains("(DRYDOCK_MAX_CACHE=28m)"), "{full}");
+    drydock.build(&large).env("DRYDOCK_MAX_CACHE", "28m").arg("--max-cache=0").ok();
+    fs::write(&config, r#"{"maxCash": "24m"}"#).unwrap();
+    let wrong = drydock.build(&context).fails();
+    assert!(wrong.stderr.contains("unknown field `maxCash`"), "{wrong}");
+}
