@@ -91,7 +91,7 @@ pub(crate) fn rule_of(request: &Request) -> String {
     }
     let mut rule = match request.keep_bytes {
         Some(bytes) => format!("collection down to {bytes} bytes"),
-        None => "prune".to_owned(),
+        None => "drydock prune".to_owned(),
     };
     if request.all {
         rule.push_str(" --all");
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn rules_have_names() {
         let request = Request { all: true, ..Request::default() };
-        assert_eq!(rule_of(&request), "prune --all");
+        assert_eq!(rule_of(&request), "drydock prune --all");
         let request = Request { keep_bytes: Some(9), ..Request::default() };
         assert_eq!(rule_of(&request), "collection down to 9 bytes");
     }

@@ -17,6 +17,7 @@ pub mod open_files;
 pub mod outputs;
 pub mod progress;
 pub mod proxies;
+pub mod records;
 pub mod request;
 pub mod rootless;
 pub mod secrets;

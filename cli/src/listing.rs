@@ -1,9 +1,6 @@
-//! What `images`, `inspect`, `du` and `prune` print. Pure.
-
-use std::time::Duration;
+//! What `images` and `inspect` print. Pure.
 
 use cache::StoredImage;
-use cache::gc::{Report, Usage, UsageRow};
 use oci::{ImageConfig, Reference, Timestamp};
 use serde_json::{Value, json};
 
@@ -114,117 +111,9 @@ pub fn inspect(image: &StoredImage, tags: &[String], config: &ImageConfig) -> Va
     })
 }
 
-/// The output of `du`: a table, or everything about each record; then the sums.
-pub fn usage(usage: &Usage, verbose: bool, now: Timestamp) -> String {
-    let mut out = String::new();
-    if verbose {
-        for row in &usage.rows {
-            out.push_str(&verbose_row(row));
-        }
-    } else {
-        let mut table = Table::new(&["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"]);
-        for row in &usage.rows {
-            let size = text::bytes(row.item.size);
-            table.row([
-                row.item.id.to_string(),
-                row.reclaimable.to_string(),
-                // As in BuildKit: a star is for what images share.
-                if row.shared { format!("{size}*") } else { size },
-                ago(now.seconds - row.item.last_used.seconds),
-            ]);
-        }
-        out.push_str(&table.to_string());
-    }
-    let totals = usage.totals;
-    for (name, bytes) in [
-        ("Shared:", totals.shared),
-        ("Private:", totals.private),
-        ("Reclaimable:", totals.reclaimable),
-        ("Total:", totals.total),
-    ] {
-        out.push_str(&format!("{name:<15}{}\n", text::bytes(bytes)));
-    }
-    out
-}
-
-fn verbose_row(row: &UsageRow) -> String {
-    let item = &row.item;
-    let lines = [
-        ("ID:", item.id.to_string()),
-        ("Parent:", item.parent.clone().unwrap_or_default()),
-        ("Created at:", item.created.to_string()),
-        ("In use:", row.in_use.to_string()),
-        ("Reclaimable:", row.reclaimable.to_string()),
-        ("Shared:", row.shared.to_string()),
-        ("Size:", text::bytes(item.size)),
-        ("Description:", text::clean(&item.description, false)),
-        ("Last used:", item.last_used.to_string()),
-        ("Type:", item.kind.word().to_owned()),
-    ];
-    let mut out = String::new();
-    for (name, value) in lines.iter().filter(|(_, v)| !v.is_empty()) {
-        out.push_str(&format!("{name:<15}{value}\n"));
-    }
-    out.push('\n');
-    out
-}
-
-/// A line of JSON per record.
-pub fn usage_json(usage: &Usage) -> String {
-    let row = |row: &UsageRow| {
-        let item = &row.item;
-        json!({
-            "ID": item.id.to_string(),
-            "Parent": item.parent,
-            "CreatedAt": item.created.to_string(),
-            "InUse": row.in_use,
-            "Reclaimable": row.reclaimable,
-            "Shared": row.shared,
-            "Size": item.size,
-            "Description": item.description,
-            "LastUsedAt": item.last_used.to_string(),
-            "Type": item.kind.word(),
-        })
-    };
-    usage.rows.iter().map(|r| format!("{}\n", row(r))).collect()
-}
-
-/// The output of `prune`.
-pub fn pruned(report: &Report) -> String {
-    let mut out = String::new();
-    if !report.removed.is_empty() {
-        let mut table = Table::new(&["ID", "TYPE", "SIZE"]);
-        for item in &report.removed {
-            let size = text::bytes(item.size);
-            table.row([item.id.to_string(), item.kind.word().to_owned(), size]);
-        }
-        out.push_str(&table.to_string());
-    }
-    for image in &report.images {
-        out.push_str(&format!("untagged image {image}\n"));
-    }
-    out.push_str(&format!("Total:\t{}\n", text::bytes(report.freed)));
-    out
-}
-
-/// The question that `prune` asks.
-pub fn prune_question(all: bool, keep: Option<Duration>) -> String {
-    let what = match all {
-        true => {
-            "This removes every cached result that no image needs, and base images that have no name."
-        }
-        false => "This removes every cached result that no image needs.",
-    };
-    let keep = keep
-        .map(|k| format!(" What was used within {} stays.", humantime::format_duration(k)))
-        .unwrap_or_default();
-    format!("{what}{keep} Go on? [y/N] ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cache::gc::{Item, ItemId, Kind, Totals};
     use oci::{Descriptor, Platform};
 
     fn image(reference: Option<&str>, config: &str, created: i64) -> StoredImage {
@@ -288,47 +177,5 @@ app                  latest   {}   2 minutes ago   1.20MB
         assert_eq!((count("app"), count("app:1"), count("app:3")), (2, 1, 0));
         assert_eq!(count("localhost:5000/x/y"), 1);
         assert!(select(store(), &args(Some("App"))).is_err());
-    }
-
-    #[test]
-    fn disk_usage() {
-        let item = Item {
-            id: ItemId::Snapshot("abc".to_owned()),
-            parent: None,
-            uses: None,
-            size: 2_000_000,
-            created: Timestamp::EPOCH,
-            last_used: Timestamp::EPOCH,
-            kind: Kind::Regular,
-            description: "[1/2] RUN x".to_owned(),
-        };
-        let row = UsageRow {
-            item: item.clone(),
-            in_use: false,
-            shared: true,
-            reclaimable: false,
-            images: Vec::new(),
-        };
-        let totals = Totals { shared: 2_000_000, private: 0, reclaimable: 0, total: 2_000_000 };
-        let all = Usage { rows: vec![row], totals };
-        assert_eq!(
-            usage(&all, false, Timestamp::from_seconds(3)),
-            "\
-ID    RECLAIMABLE   SIZE      LAST ACCESSED
-abc   false         2.00MB*   3 seconds ago
-Shared:        2.00MB
-Private:       0B
-Reclaimable:   0B
-Total:         2.00MB
-"
-        );
-        assert!(usage(&all, true, Timestamp::EPOCH).contains("Description:   [1/2] RUN x\n"));
-        let json: Value = serde_json::from_str(&usage_json(&all)).unwrap();
-        assert_eq!(json["Size"], 2_000_000);
-        let report = Report { removed: vec![item], freed: 2_000_000, ..Report::default() };
-        assert!(pruned(&report).ends_with("abc   regular   2.00MB\nTotal:\t2.00MB\n"));
-        assert!(
-            prune_question(true, Some(Duration::from_secs(86400))).contains("within 1day stays")
-        );
     }
 }

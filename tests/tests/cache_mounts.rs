@@ -37,7 +37,7 @@ fn home(state: &Path, name: &str) -> PathBuf {
 fn copies(state: &Path, name: &str) -> Vec<String> {
     let entries = fs::read_dir(home(state, name)).unwrap().flatten();
     let mut names: Vec<_> = entries.map(|e| e.file_name().into_string().unwrap()).collect();
-    names.retain(|n| n != "name" && n != "choice" && !n.ends_with(".lock"));
+    names.retain(|n| !["name", "purpose", "choice"].contains(&n.as_str()) && !n.ends_with(".lock"));
     names.sort();
     names
 }

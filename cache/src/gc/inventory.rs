@@ -56,7 +56,7 @@ impl State {
             unfinished.then(|| self.place(&format!("{SNAPSHOTS}/{name}"), Kind::State, text))
         }));
         items.extend(self.files_in(CONTEXTS).into_iter().map(|(name, meta)| {
-            let text = "hashes of the files of a build context";
+            let text = "local source for context: hashes of its files";
             let used = meta.accessed().ok().max(meta.modified().ok());
             let item = self.place(&format!("{CONTEXTS}/{name}"), Kind::Local, text);
             Item { last_used: used.map_or(item.last_used, Timestamp::from), ..item }
@@ -195,7 +195,9 @@ impl State {
                 created: mount.created.into(),
                 last_used: mount.last_used.into(),
                 kind: Kind::CacheMount,
-                description: format!("cache mount {}", mount.name),
+                description: mount
+                    .purpose
+                    .unwrap_or_else(|| format!("cached mount with id {:?}", mount.name)),
             });
         }
         Ok(items)

@@ -24,6 +24,8 @@ pub struct UsageRow {
     pub reclaimable: bool,
     /// The images whose topmost layer it is, or whose document.
     pub images: Vec<String>,
+    /// How often it was of use, where that is counted.
+    pub usage_count: Option<u64>,
 }
 
 /// Sums of usage, in bytes.
@@ -73,7 +75,13 @@ impl State {
                 }
             }
         }
-        Ok(usage(&items, &pins, &names))
+        let mut usage = usage(&items, &pins, &names);
+        for row in &mut usage.rows {
+            if let ItemId::Snapshot(id) = &row.item.id {
+                row.usage_count = Some(self.last_used().count(id));
+            }
+        }
+        Ok(usage)
     }
 }
 
@@ -114,6 +122,7 @@ pub fn usage(items: &[Item], pins: &Pins, images: &BTreeMap<ItemId, Vec<String>>
         UsageRow {
             reclaimable: !in_use && !shared && free,
             images: images.get(&item.id).cloned().unwrap_or_default(),
+            usage_count: None,
             item: item.clone(),
             in_use,
             shared,

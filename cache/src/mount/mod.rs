@@ -2,8 +2,8 @@
 //!
 //! A cache mount is known by a name. Below `mounts-v1/<hash of the name>/` are its copies `0`,
 //! `1`, …, each a directory with a lock file `<n>.lock` beside it that whoever uses the copy
-//! holds, and a file `name` for people. More than one copy exists only where somebody would not
-//! share (BuildKit: `sharing=private`). Whoever looks for a copy, fills or collects one holds the
+//! holds, and files `name` and `purpose` for people. More than one copy exists only where somebody
+//! would not share (BuildKit: `sharing=private`). Whoever looks for a copy, fills or collects one holds the
 //! lock file `choice`: so a copy that cannot be locked is used by a step, never only looked at.
 //!
 //! A step uses a copy live, or through a transaction: then its changes are in `<n>.step`, until
@@ -33,6 +33,10 @@ use transaction::{Places, Transaction, complete, recover};
 
 /// The file with the name.
 const NAME: &str = "name";
+/// The file with what it is used for.
+const PURPOSE: &str = "purpose";
+/// No purpose is longer, in characters.
+const MAX_PURPOSE: usize = 300;
 /// What lock files end with.
 const LOCK: &str = ".lock";
 /// How often somebody who waits looks again.
@@ -197,6 +201,8 @@ pub struct StoredMount {
     pub id: String,
     /// The name of the cache mount.
     pub name: String,
+    /// What it was used for last, if that is known: `cached mount /c from exec make`.
+    pub purpose: Option<String>,
     /// The directory.
     pub path: PathBuf,
     /// What it takes on the disk, in bytes.
@@ -259,6 +265,20 @@ impl CacheMounts {
         Ok(home)
     }
 
+    /// Remembers for people what the cache mount `name` is used for: one line.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn note_purpose(&self, name: &str, purpose: &str) -> Result<(), CacheError> {
+        let file = self.home(name)?.join(PURPOSE);
+        let words = purpose.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line: String = words.chars().take(MAX_PURPOSE).collect();
+        if fs::read(&file).is_ok_and(|there| there == line.as_bytes()) {
+            return Ok(());
+        }
+        durable::write_file(&file, line.as_bytes(), durable::Durability::Grouped)
+    }
+
     /// Every copy of every cache mount.
     ///
     /// # Errors
@@ -268,7 +288,9 @@ impl CacheMounts {
             let path = self.dir.join(&id);
             let name = fs::read(path.with_file_name(NAME)).unwrap_or_default();
             let (created, last_used) = guarded::times(&path, &self.lock_of(&id));
+            let purpose = fs::read(path.with_file_name(PURPOSE)).ok();
             StoredMount {
+                purpose: purpose.map(|line| String::from_utf8_lossy(&line).into_owned()),
                 name: String::from_utf8_lossy(&name).into_owned(),
                 size: Self::parts(&path).iter().map(|part| space::disk_usage(part)).sum(),
                 created,

@@ -19,6 +19,7 @@ pub mod store;
 pub mod max_cache;
 pub mod suggest;
 pub mod switch;
+pub mod usage;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -31,15 +32,13 @@ pub use call::{Call, CallFormat, CallSpec};
 pub use explain::ExplainArgs;
 pub use info::{InfoArgs, InfoFormat};
 pub use logs::LogsArgs;
+pub use max_cache::MaxCache;
 pub use output::{LayerCompression, LayerOptions, OutputKind, OutputSpec, Stream};
 pub use pair::{BuildArg, ExtraHost, Label, NamedContext};
 pub use secret::{SecretArg, SecretPlace};
 pub use ssh::SshArg;
-pub use store::{
-    DuArgs, ImagesArgs, InspectArgs, LoadArgs, PruneArgs, PullArgs, PushArgs, RmiArgs, TagArgs,
-pub use max_cache::MaxCache;
-pub use caches::CacheArgs;
-};
+pub use store::{ImagesArgs, InspectArgs, LoadArgs, PullArgs, PushArgs, RmiArgs, TagArgs};
+pub use usage::{DuArgs, DuFormat, PruneArgs};
 
 /// Switches of all commands: they may have a value, as in `--pull=false`.
 const SWITCHES: &[&str] = &[
@@ -61,6 +60,7 @@ const SWITCHES: &[&str] = &[
     "rm",
     "squash",
     "timestamps",
+    "tree",
     "verbose",
 ];
 
@@ -323,6 +323,6 @@ mod tests {
             panic!()
         };
         assert!(prune.all && prune.force);
-        assert_eq!(prune.filter, Some(store::Until(std::time::Duration::from_secs(86400))));
+        assert_eq!(prune.filter, ["until=24h"]);
     }
 }

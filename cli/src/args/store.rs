@@ -1,7 +1,6 @@
-//! The commands on the local store: images, inspect, tag, rmi, load, push, pull, du, prune.
+//! The commands on the local store: images, inspect, tag, rmi, load, push, pull.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use oci::{Platform, Reference};
@@ -91,45 +90,4 @@ pub struct PullArgs {
     /// Show no progress, only the name with the digest
     #[arg(short, long)]
     pub quiet: bool,
-}
-
-/// Arguments of `drydock du`.
-#[derive(Args, Clone, Debug)]
-#[command(args_override_self = true)]
-pub struct DuArgs {
-    /// Tell everything that is known of each record
-    #[arg(short, long)]
-    pub verbose: bool,
-    /// Print a JSON document per record
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `drydock prune`.
-#[derive(Args, Clone, Debug)]
-#[command(args_override_self = true)]
-pub struct PruneArgs {
-    /// Remove base images that no tag names as well
-    #[arg(short, long)]
-    pub all: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    pub force: bool,
-    /// Keep what was used within a time: until=24h
-    #[arg(long, value_name = "until=TIME", value_parser = until)]
-    pub filter: Option<Until>,
-}
-
-/// `until=24h`: what was not used for that long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Until(pub Duration);
-
-fn until(text: &str) -> Result<Until, String> {
-    match text.split_once('=') {
-        Some(("until", time)) => humantime::parse_duration(time)
-            .map(Until)
-            .map_err(|e| format!("{time:?} is not a time such as 24h or 7days: {e}")),
-        Some((key, _)) => Err(format!("unknown filter {key:?} (known: until)")),
-        None => Err("expected until=TIME".to_owned()),
-    }
 }

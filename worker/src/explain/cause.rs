@@ -241,7 +241,7 @@ impl fmt::Display for Cause {
             Self::AfterRemoved { step } => write!(f, "a step before it was removed, {step}"),
             Self::Evicted { at, rule } => {
                 let at = Timestamp::from_seconds(at.seconds);
-                write!(f, "its result was removed from the cache at {at} ({rule})")
+                write!(f, "its result was removed from the cache at {at} by {rule}")
             }
             Self::Unfinished => f.write_str("it did not end well when it was run last"),
             Self::Lost => f.write_str("its result is no longer in the cache"),

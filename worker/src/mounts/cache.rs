@@ -24,6 +24,9 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// The permissions of a new cache mount (BuildKit: `dockerfile2llb`, `dispatchRunMounts`).
 const MODE: u32 = 0o755;
 
+/// So much of a command tells what a cache mount is for, in characters.
+const COMMAND: usize = 160;
+
 /// The cache mounts of a step.
 pub(super) struct Caches {
     pub(super) open: Vec<CacheMount>,
@@ -102,6 +105,12 @@ impl Engine {
         let mut caches = Caches { open: Vec::new(), places: Vec::new() };
         for same in planned.chunk_by(|a, b| a.name == b.name) {
             let mount = self.open_cache(same, inputs, setting, context)?;
+            let purpose = same.first().and_then(|plan| purpose(op, plan));
+            if let (Some(plan), Some(purpose)) = (same.first(), purpose)
+                && let Err(error) = self.state.mounts().note_purpose(&plan.name, &purpose)
+            {
+                self.warn(&format!("du will not know a cache mount: {error}"));
+            }
             let view = mount.view();
             caches.open.push(mount);
             for plan in same {
@@ -208,6 +217,14 @@ impl Engine {
         let meta = entry.map(|entry| entry.meta).filter(|_| tree.has_owners());
         Ok(meta.map_or((MODE, (0, 0)), |meta| (meta.mode, (meta.uid, meta.gid))))
     }
+}
+
+/// What a cache mount is for, as BuildKit tells it (solver/llbsolver/mounts: `CacheMountRef`).
+fn purpose(op: &ExecOp, plan: &Planned<'_>) -> Option<String> {
+    let target = &op.mounts.get(plan.at)?.target;
+    let id = if plan.name == *target { String::new() } else { format!(" with id {:?}", plan.name) };
+    let command: String = op.args.join(" ").chars().take(COMMAND).collect();
+    Some(format!("cached mount {target} from exec {command}{id}"))
 }
 
 /// The directory in a cache mount that is shown; one that was filled has it as its root.
