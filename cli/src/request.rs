@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use frontend::{Entitlement, LowerOptions};
-use graph::NetworkMode;
+use graph::{ModeChange, NetworkMode};
 use oci::Platform;
-use worker::DeviceAccess;
+use worker::{ContextModes, ContextOptions, DeviceAccess};
 
 use crate::args::allow::Allow;
 use crate::args::{self, BuildArgs, GlobalArgs, Network};
@@ -31,6 +31,8 @@ pub struct BuildRequest {
     pub lower: LowerOptions,
     /// `--build-context`.
     pub named: NamedContexts,
+    /// How contexts are read that are directories.
+    pub context_options: ContextOptions,
     /// What becomes of the image.
     pub outputs: OutputPlan,
     /// `--iidfile`.
@@ -111,6 +113,12 @@ impl BuildRequest {
         let (context, dockerfile) = sources(args, &lower.build_args)?;
         let named = NamedContexts::new(&args.build_contexts)?;
         lower.contexts.clone_from(&named.kinds);
+        let context_options = ContextOptions {
+            modes: args.contexts.modes.into(),
+            trust: args.contexts.trust.into(),
+        };
+        lower.context_modes =
+            (context_options.modes == ContextModes::Git).then_some(ModeChange::Git);
         lower.allow = entitlements(args);
         lower.labels = args.labels.iter().map(|l| (l.key.clone(), l.value.clone())).collect();
         lower.no_cache = args.no_cache;
@@ -140,6 +148,7 @@ impl BuildRequest {
             dockerfile,
             lower,
             named,
+            context_options,
             outputs,
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),

@@ -28,6 +28,16 @@ impl FileOp {
         };
         Self { root: None, actions: vec![FileAction::Copy(copy)] }
     }
+
+    /// The same with modes that `change` makes of what is copied.
+    pub fn with_modes(mut self, change: Option<ModeChange>) -> Self {
+        for action in &mut self.actions {
+            if let FileAction::Copy(copy) = action {
+                copy.mode.clone_from(&change);
+            }
+        }
+        self
+    }
 }
 
 /// One file action.
@@ -117,6 +127,9 @@ pub enum ModeChange {
     Octal(u32),
     /// As for chmod(1), such as `u=rwX,go=rX`; syntax checked by the frontend.
     Symbolic(String),
+    /// What git keeps of a mode: 0755 for directories and what its owner may execute, else 0644.
+    /// Not for `--chmod`: other than that, it reaches into archives.
+    Git,
 }
 
 /// Whether a source file that is an archive is extracted.

@@ -16,6 +16,8 @@ use std::time::{Duration, SystemTime};
 
 use differential::edit::{Edit, Scene};
 use differential::files::{Files, Node};
+use differential::stages::Contexts;
+use tests::base_image::BaseImage;
 use tests::context::Context;
 use tests::drydock::{Drydock, Output, Run};
 use tests::image_view::ImageView;
@@ -34,6 +36,9 @@ const REMEMBERED: usize = 8;
 struct Bench {
     drydock: Drydock,
     context: Context,
+    extra: Context,
+    /// OCI layouts of the base images.
+    images: [PathBuf; 3],
     dockerfile: PathBuf,
     /// What is on disk.
     scene: Scene,
@@ -63,33 +68,53 @@ struct Counts {
 impl Bench {
     fn new() -> Self {
         let drydock = Drydock::new();
-        let context = Context::empty();
+        let [context, extra] = [Context::empty(), Context::empty()];
         let scene = Scene::new();
         scene.files.write(context.path(), None);
+        scene.extra.write(extra.path(), None);
         let dockerfile = drydock.place("Dockerfile");
         let (seen, counts) = (BTreeSet::new(), Counts::default());
-        Self { drydock, context, dockerfile, scene, seen, counts }
+        let images = base_images(&drydock);
+        Self { drydock, context, extra, images, dockerfile, scene, seen, counts }
     }
 
     /// Brings the disk to `scene`.
     fn show(&mut self, scene: Scene) {
         scene.files.write(self.context.path(), Some(&self.scene.files));
+        scene.extra.write(self.extra.path(), Some(&self.scene.extra));
         self.scene = scene;
     }
 
+    /// Writes what stands beside the contexts.
+    fn write_beside(&self) {
+        let Scene { files, extra, stages, .. } = &self.scene;
+        let lines = |rules: &[&str]| rules.join("\n");
+        fs::write(&self.dockerfile, stages.text()).unwrap();
+        fs::write(self.drydock.place("Dockerfile.dockerignore"), lines(&files.ignore)).unwrap();
+        self.extra.write(".dockerignore", lines(&extra.ignore));
+        fs::write(self.drydock.place("secret"), format!("secret {}", stages.secret)).unwrap();
+    }
+
     fn run(&self, drydock: &Drydock) -> Run {
-        let args = self.scene.stages.args.iter().map(|(arg, n)| format!("--build-arg={arg}={n}"));
-        let dest = drydock.place("image.tar");
-        let to = format!("type=oci,rewrite-timestamp=true,dest={}", dest.display());
-        let run = drydock.build(&self.context).args(["-f", self.dockerfile.to_str().unwrap()]);
-        run.args(args).args(["-o", &to]).env("SOURCE_DATE_EPOCH", "1600000000")
+        let stages = &self.scene.stages;
+        let args = stages.args.iter().map(|(arg, n)| format!("--build-arg={arg}={n}"));
+        let image = format!("busybox=oci-layout://{}:latest", self.images[stages.image].display());
+        let extra = format!("extra={}", self.extra.path().display());
+        let secret = format!("id=s,src={}", self.drydock.place("secret").display());
+        let to = format!(
+            "type=oci,rewrite-timestamp=true,dest={}",
+            drydock.place("image.tar").display()
+        );
+        let run = drydock.bare_build(&self.context).args(["-f", self.dockerfile.to_str().unwrap()]);
+        let run = run.args(args).args(["--build-context", &image, "--build-context", &extra]);
+        let run = run.args(["--secret", &secret, "--target", stages.stages[stages.target].name]);
+        let run = if self.scene.git { run.arg("--context-modes=git") } else { run };
+        run.args(["-o", &to]).env("SOURCE_DATE_EPOCH", "1600000000")
     }
 
     /// Builds the scene with what is kept and without; `what` says how it came about.
     fn check(&mut self, what: &str) {
-        fs::write(&self.dockerfile, self.scene.stages.text()).unwrap();
-        let ignore = self.scene.files.ignore.join("\n");
-        fs::write(self.drydock.place("Dockerfile.dockerignore"), ignore).unwrap();
+        self.write_beside();
         let fresh = Drydock::new();
         let (cached, clean) = std::thread::scope(|scope| {
             let clean = scope.spawn(|| self.run(&fresh).arg("--no-cache").output());
@@ -99,7 +124,7 @@ impl Bench {
             format!(
                 "{what}\n{}\n{}{cached}\n{clean}",
                 self.scene.stages.text(),
-                self.scene.files.at(&["."])
+                self.scene.files.at(&["."], false)
             )
         };
         // What takes the place of something else may be refused, with a cache and without.
@@ -114,7 +139,8 @@ impl Bench {
             assert_eq!(want.config, got.config, "{}", told());
             assert_eq!(want.manifest_digest, got.manifest_digest, "{}", told());
         }
-        let keys = self.scene.stages.keys(&self.scene.files);
+        let Scene { files, extra, stages, git, .. } = &self.scene;
+        let keys = stages.keys(&Contexts { main: files, extra, git: *git });
         let ran = steps_run(&cached);
         for step in &ran {
             let known = keys.get(step).map(|key| self.seen.contains(key));
@@ -132,6 +158,20 @@ impl Bench {
         self.counts.ran += ran.len();
         self.seen.extend(keys.into_values());
     }
+}
+
+/// The base image, one with other files, and one with another environment.
+fn base_images(drydock: &Drydock) -> [PathBuf; 3] {
+    let first = BaseImage::layout().to_owned();
+    let [files, env] =
+        [("files", "RUN echo 2 > /etc/version"), ("env", "ENV E=base")].map(|(name, line)| {
+            let dest = drydock.place(name);
+            let to = format!("type=oci,tar=false,dest={}", dest.display());
+            let dockerfile = Context::new(&format!("FROM busybox\n{line}\n"));
+            drydock.build(&dockerfile).args(["-t", "base", "-o", &to]).ok();
+            dest
+        });
+    [first, files, env]
 }
 
 fn last_error(output: &Output) -> Option<&str> {
@@ -194,7 +234,11 @@ fn privileged_every_edit_builds_as_without_a_cache() {
         bench.show(scene);
         let Counts { idle, ran, failed, .. } = bench.counts;
         bench.check(&format!("edit {number}: {edit:?}"));
-        let silent = known || matches!(edit, Edit::Order | Edit::Name | Edit::Comment);
+        let silent = known
+            || matches!(
+                edit,
+                Edit::Order | Edit::Name | Edit::Comment | Edit::Secret | Edit::Cache
+            );
         if silent && bench.counts.failed == failed {
             assert_eq!(
                 (bench.counts.idle, bench.counts.ran),

@@ -15,7 +15,7 @@ use solver::{
     StepContext, Stream, Work,
 };
 
-use crate::context::ContextTree;
+use crate::context::{ContextOptions, ContextTree};
 use crate::copy::digest;
 use crate::devices::{BuildDevices, DeviceAccess};
 use crate::engine::Engine;
@@ -49,6 +49,8 @@ pub struct BuildInput<'a> {
     pub targets: &'a [VertexIndex],
     /// The contexts by name.
     pub contexts: &'a HashMap<String, ContextInput>,
+    /// How those of them are read that are directories.
+    pub context_options: ContextOptions,
     /// What sources may need to be let in.
     pub secrets: &'a dyn Secrets,
     /// The images that the graph names, by the digest it knows them by.
@@ -205,7 +207,12 @@ impl BuildWork<'_> {
                 Some(ContextInput::Tree(tree)) => ready(Output::Tree(tree.clone())),
                 Some(ContextInput::File(file)) => ready(Output::File(file.clone())),
                 Some(ContextInput::Directory(path)) => {
-                    let tree = ContextTree::open(&self.engine.state, path, &local.ignore)?;
+                    let tree = ContextTree::open(
+                        &self.engine.state,
+                        path,
+                        &local.ignore,
+                        self.input.context_options,
+                    )?;
                     let tree = Arc::new(tree);
                     lock(&self.contexts).push(tree.clone());
                     ready(Output::Context(tree))

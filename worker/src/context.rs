@@ -10,12 +10,43 @@ use cache::{CacheError, Context, Everything, FileKind, State, Verdict};
 use graph::pattern::{IgnoreList, IgnoreMatcher, IgnoreState};
 use oci::layer::{ContentHash, Entry, Metadata, Node, TreePath};
 
-use crate::copy::{Keep, SourceError, SourceTree};
+use crate::copy::{Keep, SourceError, SourceTree, kept_by_git};
 use crate::error::WorkerError;
+
+/// How directories of this machine are read that are contexts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContextOptions {
+    /// What becomes of the modes of their files.
+    pub modes: ContextModes,
+    /// How far the times of files are trusted.
+    pub trust: cache::context::Trust,
+}
+
+/// What becomes of the modes of a context's files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContextModes {
+    /// They stay.
+    #[default]
+    Keep,
+    /// Only what git keeps of them counts, whatever the umask of whoever made them: 0755 for
+    /// directories and what its owner may execute, else 0644.
+    Git,
+}
+
+impl ContextModes {
+    /// The mode of a file or a directory.
+    fn of(self, mode: u32, directory: bool) -> u32 {
+        match self {
+            Self::Keep => mode,
+            Self::Git => kept_by_git(mode, directory),
+        }
+    }
+}
 
 /// An open build context.
 pub struct ContextTree {
     context: Context,
+    modes: ContextModes,
     rules: IgnoreList,
     matcher: IgnoreMatcher,
     states: Mutex<HashMap<TreePath, Decided>>,
@@ -33,14 +64,21 @@ impl ContextTree {
     ///
     /// # Errors
     /// If it is no directory that can be read.
-    pub fn open(state: &State, path: &Path, ignore: &IgnoreList) -> Result<Self, WorkerError> {
+    pub fn open(
+        state: &State,
+        path: &Path,
+        ignore: &IgnoreList,
+        options: ContextOptions,
+    ) -> Result<Self, WorkerError> {
         let fail = |source: Box<dyn std::error::Error + Send + Sync>| WorkerError::Context {
             path: path.to_owned(),
             source,
         };
         let matcher = ignore.matcher();
-        let context = state.contexts().open(path).map_err(|e| fail(e.into()))?;
-        Ok(Self { context, rules: ignore.clone(), matcher, states: Mutex::default() })
+        let ContextOptions { modes, trust } = options;
+        let context = state.contexts().open_with(path, trust).map_err(|e| fail(e.into()))?;
+        let states = Mutex::default();
+        Ok(Self { context, modes, rules: ignore.clone(), matcher, states })
     }
 
     /// Keeps what was learned of the files, so that the next build need not read them.
@@ -84,6 +122,14 @@ impl ContextTree {
         }
     }
 
+    /// Links have no mode of their own; hard links that of their first name.
+    fn set_mode(&self, entry: &mut Entry) {
+        if !matches!(entry.node, Node::Symlink { .. }) {
+            let directory = matches!(entry.node, Node::Directory { .. });
+            entry.meta.mode = self.modes.of(entry.meta.mode, directory);
+        }
+    }
+
     /// Whether an excluded directory is there after all, for what is brought back below it.
     fn something_below(&self, dir: &TreePath) -> Result<bool, CacheError> {
         for (name, kind) in self.context.list(dir)? {
@@ -124,7 +170,11 @@ impl SourceTree for ContextTree {
             // Which special file it is comes out when it is hashed.
             _ => Node::File { size: stat.size, content: ContentHash([0; 32]) },
         };
-        let meta = Metadata { mode: stat.mode, mtime: stat.mtime, ..Metadata::default() };
+        let mode = match stat.kind {
+            FileKind::Symlink => stat.mode,
+            _ => self.modes.of(stat.mode, directory),
+        };
+        let meta = Metadata { mode, mtime: stat.mtime, ..Metadata::default() };
         Ok(Some(Entry { path: path.clone(), node, meta }))
     }
 
@@ -166,6 +216,7 @@ impl SourceTree for ContextTree {
         let mut entries =
             self.context.walk(path, &selection).map_err(|e| SourceError::read(path, e))?;
         entries.retain(|e| e.path != *path);
+        entries.iter_mut().for_each(|entry| self.set_mode(entry));
         Ok(entries)
     }
 
@@ -176,7 +227,10 @@ impl SourceTree for ContextTree {
         let found = self.context.walk(&entry.path, &Everything);
         let found = found.map_err(|e| SourceError::read(&entry.path, e))?;
         // Gone since it was looked at.
-        found.into_iter().next().ok_or(SourceError::Changed { path: entry.path.to_string() })
+        let found = found.into_iter().next();
+        let mut found = found.ok_or(SourceError::Changed { path: entry.path.to_string() })?;
+        self.set_mode(&mut found);
+        Ok(found)
     }
 
     fn open(&self, path: &TreePath) -> Result<File, SourceError> {

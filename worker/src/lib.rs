@@ -37,7 +37,9 @@ mod usage;
 
 pub use backend::{Backend, SnapshotChoice};
 pub use build::{BuildInput, ContextInput};
-pub use context::ContextTree;
+/// How far the times of files in a context are trusted.
+pub use cache::context::Trust as ContextTrust;
+pub use context::{ContextModes, ContextOptions, ContextTree};
 pub use devices::DeviceAccess;
 pub use engine::{Engine, EngineConfig};
 pub use error::WorkerError;

@@ -10,6 +10,7 @@ use oci::{Platform, Reference};
 use super::age;
 use super::allow::{self, Allow};
 use super::call::{self, Call, CallFormat, CallSpec};
+use super::context::ContextArgs;
 use super::dns::DnsArgs;
 use super::later::{IgnoredArgs, LaterArgs};
 use super::limits::LimitArgs;
@@ -21,7 +22,7 @@ use super::ssh::{self, SshArg};
 
 const IMAGE: &str = "Image";
 const OUTPUT: &str = "Output";
-const CACHE: &str = "Cache";
+pub(super) const CACHE: &str = "Cache";
 pub(super) const STEPS: &str = "Steps";
 const PROGRESS: &str = "Progress";
 const INSTEAD: &str = "Instead of building";
@@ -103,6 +104,9 @@ pub struct BuildArgs {
     /// piece of the instruction; may be repeated
     #[arg(long = "ttl", value_name = "STEP=AGE", value_parser = age::parse, help_heading = CACHE)]
     pub ttl: Vec<StepAge>,
+    /// How contexts are read.
+    #[command(flatten)]
+    pub contexts: ContextArgs,
 
     /// The network of RUN: default (the host's), none, host, or isolated (one of each step's own,
     /// How much the state directory may take, such as 10GB; what is worth least makes room

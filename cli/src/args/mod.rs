@@ -4,6 +4,7 @@ pub mod age;
 pub mod allow;
 pub mod build;
 pub mod call;
+pub mod context;
 pub mod csv;
 pub mod dns;
 pub mod explain;

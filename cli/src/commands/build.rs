@@ -296,6 +296,7 @@ impl Build {
             definition: &lowered.definition,
             targets: &targets_of(lowered),
             contexts: &contexts,
+            context_options: self.request.context_options,
             secrets: &self.secrets,
             images: handles,
             jobs: jobs_of(&self.request),

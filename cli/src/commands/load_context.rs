@@ -227,6 +227,8 @@ impl Loader<'_> {
     /// If it is damaged.
     pub(super) fn unpack(&self, file: &Arc<FileTree>) -> Result<TreeOutput, Failure> {
         let mut definition = Definition::default();
+        let import = FileOp::import(file.name(), false, Unpack::Auto)
+            .with_modes(self.request.lower.context_modes.clone());
         let source = LocalSource { name: ARCHIVE.to_owned(), ignore: IgnoreList::default() };
         let archive = definition.add(vertex(
             Op::Source(SourceOp::Local(source)),
@@ -234,7 +236,7 @@ impl Loader<'_> {
             "[internal] load archive".to_owned(),
         ));
         definition.add(vertex(
-            Op::File(FileOp::import(file.name(), false, Unpack::Auto)),
+            Op::File(import),
             vec![archive],
             "[internal] extract build context".to_owned(),
         ));
@@ -264,6 +266,7 @@ impl Loader<'_> {
             definition,
             targets: &[last],
             contexts: &contexts,
+            context_options: worker::ContextOptions::default(),
             secrets: self.secrets,
             images: &HashMap::new(),
             jobs: self.jobs,

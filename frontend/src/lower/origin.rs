@@ -67,9 +67,10 @@ impl Lowering<'_> {
         if !archive {
             return source;
         }
+        let modes = self.options.context_modes.clone();
         self.definition.add(Vertex {
             // There is one file, whatever the server calls it.
-            op: Op::File(FileOp::import("*", false, Unpack::Auto)),
+            op: Op::File(FileOp::import("*", false, Unpack::Auto).with_modes(modes)),
             inputs: vec![source],
             meta: meta(format!("[context {}] extract", remote.name)),
         })

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use graph::pattern::IgnoreList;
-use graph::{GitSource, HttpSource, NetworkMode};
+use graph::{GitSource, HttpSource, ModeChange, NetworkMode};
 use oci::{Digest, ImageConfig, Platform, Reference};
 
 /// How a build was asked for.
@@ -39,6 +39,8 @@ pub struct LowerOptions {
     pub ignore: IgnoreList,
     /// What is not part of named local contexts, by name.
     pub context_ignores: BTreeMap<String, IgnoreList>,
+    /// What becomes of the modes in contexts that are archives.
+    pub context_modes: Option<ModeChange>,
     /// Proxy variables of the caller; build arguments of the same name win.
     pub proxy_env: Vec<(String, String)>,
     /// What RUN may be allowed beyond the sandbox.
@@ -66,6 +68,7 @@ impl LowerOptions {
             contexts: BTreeMap::new(),
             ignore: IgnoreList::default(),
             context_ignores: BTreeMap::new(),
+            context_modes: None,
             proxy_env: Vec::new(),
             allow: BTreeSet::new(),
             all_stages: false,

@@ -2,14 +2,18 @@
 
 use tests::random::Random;
 
-use super::files::{Files, Node};
+use super::files::{Files, LINK, Node};
 use super::stages::{Line, Stages};
 
 /// A context and what is built of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scene {
     pub(crate) files: Files,
+    /// The files of a named context.
+    pub(crate) extra: Files,
     pub(crate) stages: Stages,
+    /// Modes of files are those that git keeps.
+    pub(crate) git: bool,
     /// The number of the next line.
     next: u64,
 }
@@ -24,16 +28,29 @@ pub(crate) enum Edit {
     Remove,
     Symlink,
     HardLink,
+    /// A name becomes a file, a directory, an empty one, a link or nothing.
+    Flip,
+    /// A directory with nothing in it comes or goes.
+    Empty,
     Ignore,
     Argument,
     Order,
     Base,
+    /// Another base image: other files, or only another environment.
+    Image,
     Insert,
     Drop,
     Swap,
     Alter,
+    Target,
+    /// How modes are read.
+    Modes,
     Name,
     Comment,
+    /// Another secret.
+    Secret,
+    /// Another cache behind the same mount.
+    Cache,
     /// The same bytes in another inode.
     Again,
     /// Another time.
@@ -41,7 +58,7 @@ pub(crate) enum Edit {
     Back,
 }
 
-const EDITS: [Edit; 20] = [
+const EDITS: [Edit; 27] = [
     Edit::Content,
     Edit::Mode,
     Edit::DirectoryMode,
@@ -49,16 +66,23 @@ const EDITS: [Edit; 20] = [
     Edit::Remove,
     Edit::Symlink,
     Edit::HardLink,
+    Edit::Flip,
+    Edit::Empty,
     Edit::Ignore,
     Edit::Argument,
     Edit::Order,
     Edit::Base,
+    Edit::Image,
     Edit::Insert,
     Edit::Drop,
     Edit::Swap,
     Edit::Alter,
+    Edit::Target,
+    Edit::Modes,
     Edit::Name,
     Edit::Comment,
+    Edit::Secret,
+    Edit::Cache,
     Edit::Again,
     Edit::Touch,
     Edit::Back,
@@ -69,20 +93,115 @@ const NAMES: [&str; 8] =
     ["a2", "b.txt", "n.txt", "sub/c", "sub/d", "sub/in/f", "deep/er/e", "deep/g"];
 const LINKS: [&str; 3] = ["l1", "sub/l2", "deep/l3"];
 const TARGETS: [&str; 5] = ["a", "sub/c", "..", "missing", "/etc/passwd"];
-const RULES: [&str; 6] = ["*.txt", "sub/d", "sub/in", "deep", "!deep/er/e", "l1"];
+/// What the link that is always there leads to.
+const WAYS: [&str; 2] = ["a", "sub"];
+/// What is of another kind again and again, and what is in it.
+const FLIP: [&str; 2] = ["flip", "flip/x"];
+const EMPTY: [&str; 3] = ["void", "sub/void", "deep/er/void"];
+const RULES: [&str; 9] =
+    ["*.txt", "sub/d", "sub/in", "deep", "!deep/er/e", "l1", "**/void", "flip/x", "!b.txt"];
 /// What is always there, whatever is ignored.
-const SOURCES: [&[&str]; 5] = [&["."], &["a"], &["a", "sub"], &["a*"], &["sub"]];
+const SOURCES: [&[&str]; 6] = [&["."], &["a"], &["a", "sub"], &["a*"], &["sub"], &[LINK]];
 const PLACES: [&str; 3] = [".", "a", "sub"];
 /// How many lines a stage may have.
 const LINES: usize = 5;
+const FLAGS: [&str; 4] = ["", " --chown=1000", " --chmod=640", " --exclude=sub/d"];
+const IDS: [&str; 2] = ["warm", "cold"];
 
 fn one_of<T: Copy>(random: &mut Random, list: &[T]) -> T {
     list[random.below(list.len() as u64) as usize]
 }
 
+/// The name of a file that is there.
+fn present(files: &Files, random: &mut Random, all: bool) -> Option<&'static str> {
+    let there = files.names.iter().filter(|(_, node)| matches!(node, Node::File(_)));
+    let names: Vec<&str> = there.map(|(name, _)| *name).filter(|n| all || *n != "a").collect();
+    (!names.is_empty()).then(|| one_of(random, &names))
+}
+
+fn edit_files(files: &mut Files, edit: Edit, random: &mut Random) {
+    let (name, file) = (one_of(random, &NAMES), present(files, random, edit != Edit::Rename));
+    let free = !files.names.contains_key(name);
+    match edit {
+        Edit::Content if free => files.add(name, format!("{}\n", random.below(3))),
+        Edit::Content | Edit::Mode => {
+            let Some(Node::File(number)) = file.map(|f| files.names[f].clone()) else { return };
+            let Some(inode) = files.inodes.get_mut(&number) else { return };
+            match edit {
+                Edit::Mode => inode.mode = one_of(random, &[0o644, 0o600, 0o755, 0o4755, 0o654]),
+                // Of one length: only times can tell.
+                _ => inode.content = format!("{}\n", random.below(4)),
+            }
+        }
+        Edit::DirectoryMode => files.dir_mode = one_of(random, &[0o755, 0o700, 0o1777]),
+        Edit::Rename if free => {
+            if let Some(node) = file.and_then(|file| files.names.remove(file)) {
+                files.names.insert(name, node);
+            }
+        }
+        Edit::Rename | Edit::Remove => {
+            if file != Some("a") {
+                file.map(|file| files.names.remove(file));
+            }
+        }
+        Edit::HardLink => {
+            if let Some(node) = file.map(|f| files.names[f].clone())
+                && (free || file != Some(name))
+            {
+                files.names.insert(name, node);
+            }
+        }
+        Edit::Symlink => link(files, random),
+        Edit::Flip => flip(files, random),
+        Edit::Empty => toggle(files, one_of(random, &EMPTY)),
+        _ => {
+            let rule = one_of(random, &RULES);
+            match files.ignore.iter().position(|it| *it == rule) {
+                Some(at) => drop(files.ignore.remove(at)),
+                None => files.ignore.push(rule),
+            }
+        }
+    }
+}
+
+/// Makes a symbolic link, or another of one.
+fn link(files: &mut Files, random: &mut Random) {
+    let link = one_of(random, &LINKS);
+    match random.below(4) {
+        0 => drop(files.names.remove(link)),
+        1 => drop(files.names.insert(LINK, Node::Link(one_of(random, &WAYS)))),
+        _ => drop(files.names.insert(link, Node::Link(one_of(random, &TARGETS)))),
+    }
+}
+
+/// Makes a name be of another kind.
+fn flip(files: &mut Files, random: &mut Random) {
+    let [name, inside] = FLIP;
+    files.names.remove(inside);
+    files.names.remove(name);
+    match random.below(5) {
+        0 => files.add(name, "flipped\n".to_owned()),
+        1 => drop(files.names.insert(name, Node::Link("sub"))),
+        kind @ 2..4 => {
+            files.names.insert(name, Node::Dir);
+            if kind == 2 {
+                files.add(inside, "inside\n".to_owned());
+            }
+        }
+        _ => {}
+    }
+}
+
+fn toggle(files: &mut Files, dir: &'static str) {
+    if files.names.remove(dir).is_none() {
+        files.names.insert(dir, Node::Dir);
+    }
+}
+
 impl Scene {
     pub(crate) fn new() -> Self {
-        Self { files: Files::new(), stages: Stages::new(), next: 10 }
+        let [files, extra] = [Files::new(), Files::new()];
+        Self { files, extra, stages: Stages::new(), git: false, next: 10 }
     }
 
     /// Changes something; what kind of change it is. Some change nothing.
@@ -96,70 +215,17 @@ impl Scene {
             | Edit::Remove
             | Edit::Symlink
             | Edit::HardLink
-            | Edit::Ignore => self.edit_files(edit, random),
+            | Edit::Flip
+            | Edit::Empty
+            | Edit::Ignore => {
+                let extra = random.below(4) == 0;
+                edit_files(if extra { &mut self.extra } else { &mut self.files }, edit, random);
+            }
+            Edit::Modes => self.git ^= true,
             Edit::Again | Edit::Touch | Edit::Back => {}
             _ => self.edit_stages(edit, random),
         }
         edit
-    }
-
-    /// The names of files that are there.
-    fn present(&self, random: &mut Random, all: bool) -> Option<&'static str> {
-        let there = self.files.names.iter().filter(|(_, node)| matches!(node, Node::File(_)));
-        let names: Vec<&str> = there.map(|(name, _)| *name).filter(|n| all || *n != "a").collect();
-        (!names.is_empty()).then(|| one_of(random, &names))
-    }
-
-    fn edit_files(&mut self, edit: Edit, random: &mut Random) {
-        let (name, file) = (one_of(random, &NAMES), self.present(random, edit != Edit::Rename));
-        let free = !self.files.names.contains_key(name);
-        match edit {
-            Edit::Content if free => self.files.add(name, format!("{}\n", random.below(3))),
-            Edit::Content | Edit::Mode => {
-                let Some(Node::File(number)) = file.map(|f| self.files.names[f].clone()) else {
-                    return;
-                };
-                let Some(inode) = self.files.inodes.get_mut(&number) else { return };
-                match edit {
-                    Edit::Mode => inode.mode = one_of(random, &[0o644, 0o600, 0o755, 0o4755]),
-                    // Of one length: only times can tell.
-                    _ => inode.content = format!("{}\n", random.below(4)),
-                }
-            }
-            Edit::DirectoryMode => self.files.dir_mode = one_of(random, &[0o755, 0o700, 0o1777]),
-            Edit::Rename if free => {
-                if let Some(node) = file.and_then(|file| self.files.names.remove(file)) {
-                    self.files.names.insert(name, node);
-                }
-            }
-            Edit::Rename | Edit::Remove => {
-                if file != Some("a") {
-                    file.map(|file| self.files.names.remove(file));
-                }
-            }
-            Edit::Symlink => {
-                let link = one_of(random, &LINKS);
-                if random.below(3) == 0 {
-                    self.files.names.remove(link);
-                } else {
-                    self.files.names.insert(link, Node::Link(one_of(random, &TARGETS)));
-                }
-            }
-            Edit::HardLink => {
-                if let Some(node) = file.map(|f| self.files.names[f].clone())
-                    && (free || file != Some(name))
-                {
-                    self.files.names.insert(name, node);
-                }
-            }
-            _ => {
-                let rule = one_of(random, &RULES);
-                match self.files.ignore.iter().position(|it| *it == rule) {
-                    Some(at) => drop(self.files.ignore.remove(at)),
-                    None => self.files.ignore.push(rule),
-                }
-            }
-        }
     }
 
     fn edit_stages(&mut self, edit: Edit, random: &mut Random) {
@@ -181,6 +247,16 @@ impl Scene {
             }
             Edit::Order => stages.swapped ^= true,
             Edit::Base => stages.base = one_of(random, &[None, Some(0), Some(1)]),
+            Edit::Image => stages.image = random.below(3) as usize,
+            Edit::Target => stages.target = one_of(random, &[0, 1, 2, 2]),
+            Edit::Secret => stages.secret = random.below(3),
+            Edit::Cache => {
+                for line in stages.stages.iter_mut().flat_map(|stage| &mut stage.lines) {
+                    if let Line::Cache { id, .. } = line {
+                        *id = one_of(random, &IDS);
+                    }
+                }
+            }
             Edit::Insert if lines.len() < LINES => lines.insert(place, line),
             Edit::Insert | Edit::Drop => {
                 if place < lines.len() {
@@ -198,7 +274,7 @@ impl Scene {
                 let source = one_of(random, &PLACES);
                 lines[0] = match random.below(3) {
                     0 => Line::Sum(0),
-                    1 => Line::Bind { number: 0, source },
+                    1 => Line::Bind { number: 0, source, extra: random.below(3) == 0 },
                     _ => Line::Same { number: 0, source },
                 };
             }
@@ -216,7 +292,8 @@ impl Scene {
     fn line(&mut self, random: &mut Random, stage: usize) -> Line {
         self.next += 1;
         let number = self.next;
-        let kinds = if stage == 2 { 14 } else { 11 };
+        // Only the last one may have what other stages made.
+        let kinds = if stage == 2 { 20 } else { 17 };
         let link = random.below(2) == 0;
         match random.below(kinds) {
             0 => Line::Arg(one_of(random, &["A", "B"])),
@@ -226,15 +303,24 @@ impl Scene {
             4..=6 => Line::Copy {
                 add: random.below(3) == 0,
                 link,
-                flag: one_of(random, &["", " --chown=1000", " --chmod=640"]),
+                extra: random.below(4) == 0,
+                flag: one_of(random, &FLAGS),
                 sources: one_of(random, &SOURCES),
                 dest: one_of(random, &["/w/c0/", "/w/c1/", "/other/"]),
             },
             7 => Line::Sum(number),
-            8 => Line::Bind { number, source: one_of(random, &PLACES) },
+            8 => {
+                Line::Bind { number, source: one_of(random, &PLACES), extra: random.below(3) == 0 }
+            }
             9 => Line::Same { number, source: one_of(random, &PLACES) },
             10 => Line::Move(number),
-            11 => Line::From { number, stage: random.below(2) as usize, whole: link },
+            11 => Line::Secret(number),
+            12 => Line::Cache { number, id: one_of(random, &IDS) },
+            13 => Line::Script(number),
+            14 => Line::Here { text: random.below(3), quoted: link },
+            15 => Line::Label(random.below(3)),
+            16 => Line::Empty(number),
+            17 => Line::From { number, stage: random.below(2) as usize, whole: link },
             _ => {
                 let stage = random.below(2) as usize;
                 Line::CopyFrom { stage, whole: random.below(2) == 0, link }

@@ -30,6 +30,9 @@ pub(crate) struct Files {
     pub(crate) ignore: Vec<&'static str>,
 }
 
+/// A link that is always there, and leads to something that is.
+pub(crate) const LINK: &str = "way";
+
 /// The directory whose mode changes.
 const MODAL: &str = "sub/in";
 
@@ -44,6 +47,7 @@ impl Files {
         for dir in ["sub", MODAL, "deep", "deep/er"] {
             files.names.insert(dir, Node::Dir);
         }
+        files.names.insert(LINK, Node::Link("sub"));
         for (number, name) in ["a", "b.txt", "sub/c", "deep/er/e"].into_iter().enumerate() {
             files.names.insert(name, Node::File(number as u64));
             files.inodes.insert(number as u64, Inode { content: name.to_owned(), mode: 0o644 });
@@ -59,9 +63,11 @@ impl Files {
     }
 
     fn rule(&self, name: &str) -> bool {
-        let covers = |rule: &str| match rule.strip_prefix("*.") {
-            Some(end) => !name.contains('/') && name.ends_with(&format!(".{end}")),
-            None => name == rule || name.starts_with(&format!("{rule}/")),
+        let below = |dir: &str| name == dir || name.starts_with(&format!("{dir}/"));
+        let covers = |rule: &str| match (rule.strip_prefix("*."), rule.strip_prefix("**/")) {
+            (Some(end), _) => !name.contains('/') && name.ends_with(&format!(".{end}")),
+            (_, Some(last)) => name == last || name.ends_with(&format!("/{last}")),
+            _ => below(rule),
         };
         self.ignore.iter().fold(false, |ignored, rule| match rule.strip_prefix('!') {
             Some(rule) => ignored && !covers(rule),
@@ -76,8 +82,9 @@ impl Files {
     }
 
     /// What there is at these places (`.` is all), so that two texts are equal only if the same
-    /// is read there.
-    pub(crate) fn at(&self, places: &[&str]) -> String {
+    /// is read there; `git`: of modes, only what git keeps.
+    pub(crate) fn at(&self, places: &[&str], git: bool) -> String {
+        let places: Vec<&str> = places.iter().flat_map(|place| [*place, self.led(place)]).collect();
         let within = |name: &str| {
             places.iter().any(|place| match place.strip_suffix('*') {
                 Some(start) => name.starts_with(start) && !name.contains('/'),
@@ -88,11 +95,16 @@ impl Files {
         let mut first: BTreeMap<u64, &str> = BTreeMap::new();
         for (name, node) in self.names.iter().filter(|(n, _)| within(n) && !self.is_ignored(n)) {
             let what = match node {
-                Node::Dir if *name == MODAL => format!("dir {:o}", self.dir_mode),
+                Node::Dir if *name == MODAL && !git => format!("dir {:o}", self.dir_mode),
                 Node::Dir => "dir".to_owned(),
                 Node::Link(target) => format!("link {target}"),
                 Node::File(number) => {
                     let Inode { content, mode } = &self.inodes[number];
+                    let mode = match (git, mode & 0o100 != 0) {
+                        (false, _) => *mode,
+                        (true, true) => 0o755,
+                        (true, false) => 0o644,
+                    };
                     let group = first.entry(*number).or_insert(name);
                     format!("file {mode:o} {content:?} as {group}")
                 }
@@ -100,6 +112,14 @@ impl Files {
             text.push_str(&format!("{name}: {what}\n"));
         }
         text
+    }
+
+    /// Where a place leads that is a link; a place that is none leads to itself.
+    fn led<'a>(&self, place: &'a str) -> &'a str {
+        match self.names.get(place) {
+            Some(Node::Link(target)) => target,
+            _ => place,
+        }
     }
 
     /// Makes a directory that is as `old` (or empty) be as this; what stays keeps its inode.

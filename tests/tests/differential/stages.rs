@@ -15,6 +15,8 @@ pub(crate) enum Line {
     Copy {
         add: bool,
         link: bool,
+        /// From the named context.
+        extra: bool,
         flag: &'static str,
         sources: &'static [&'static str],
         dest: &'static str,
@@ -25,6 +27,7 @@ pub(crate) enum Line {
     Bind {
         number: u64,
         source: &'static str,
+        extra: bool,
     },
     /// Reads it, and makes the same whatever it is.
     Same {
@@ -44,6 +47,24 @@ pub(crate) enum Line {
     },
     /// Moves things about in the root file system.
     Move(u64),
+    /// Sees a secret.
+    Secret(u64),
+    /// Writes to a cache.
+    Cache {
+        number: u64,
+        id: &'static str,
+    },
+    /// A script of several lines, which reads its environment.
+    Script(u64),
+    /// A file that stands in the Dockerfile; with variables, if it is not quoted.
+    Here {
+        text: u64,
+        quoted: bool,
+    },
+    /// Something of the config alone.
+    Label(u64),
+    /// Makes an empty directory.
+    Empty(u64),
     Comment(u64),
 }
 
@@ -62,6 +83,12 @@ pub(crate) struct Stages {
     pub(crate) swapped: bool,
     /// The stage that the target rests on; the base image otherwise.
     pub(crate) base: Option<usize>,
+    /// Which base image it is: the second one has other files than the first, the third one another
+    /// environment.
+    pub(crate) image: usize,
+    /// The stage that is built.
+    pub(crate) target: usize,
+    pub(crate) secret: u64,
     pub(crate) args: BTreeMap<&'static str, u64>,
 }
 
@@ -77,6 +104,25 @@ struct State {
     cwd: String,
 }
 
+/// What a build may read.
+pub(crate) struct Contexts<'a> {
+    pub(crate) main: &'a Files,
+    pub(crate) extra: &'a Files,
+    /// Of modes, only what git keeps.
+    pub(crate) git: bool,
+}
+
+impl Contexts<'_> {
+    fn at(&self, extra: bool, places: &[&str]) -> String {
+        let mut text = if extra { self.extra } else { self.main }.at(places, self.git);
+        // The named context's ignore file is one of its files.
+        if extra && places.contains(&".") {
+            text.push_str(&self.extra.ignore.join("\n"));
+        }
+        text
+    }
+}
+
 /// Makes a long text short.
 fn hash(text: &str) -> String {
     oci::Digest::of(text.as_bytes()).hex()[..24].to_owned()
@@ -90,18 +136,20 @@ impl Line {
             Self::Env(key, value) => format!("ENV {key}={value}"),
             Self::User(user) => format!("USER {user}"),
             Self::Workdir(path) => format!("WORKDIR {path}"),
-            Self::Copy { add, link, flag, sources, dest } => {
-                let (word, link) =
-                    (if *add { "ADD" } else { "COPY" }, if *link { " --link" } else { "" });
-                format!("{word}{link}{flag} {} {dest}", sources.join(" "))
+            Self::Copy { add, link, extra, flag, sources, dest } => {
+                let word = if *add && !extra { "ADD" } else { "COPY" };
+                let link = if *link { " --link" } else { "" };
+                let from = if *extra { " --from=extra" } else { "" };
+                format!("{word}{link}{from}{flag} {} {dest}", sources.join(" "))
             }
             Self::Sum(number) => format!(
                 "RUN s=`({}; echo $A $B $E $F; pwd; id) | sha256sum`; {}",
                 read("/w"),
                 write(*number)
             ),
-            Self::Bind { number, source } => format!(
-                "RUN --mount=target=/m,source={source} s=`{} | sha256sum`; {}",
+            Self::Bind { number, source, extra } => format!(
+                "RUN --mount=target=/m,source={source}{} s=`{} | sha256sum`; {}",
+                if *extra { ",from=extra" } else { "" },
                 read("/m"),
                 write(*number)
             ),
@@ -128,12 +176,31 @@ impl Line {
                 "RUN mkdir -p /w/d{number}; ln -f /w/o0 /w/d{number}/l; rm -rf /w/c1; \
                  chmod 700 /w/d{number}; ln -s l /w/d{number}/s; true"
             ),
+            Self::Secret(number) => format!(
+                "RUN --mount=type=secret,id=s test -s /run/secrets/s; s=$?; {}",
+                write(*number)
+            ),
+            Self::Cache { number, id } => format!(
+                "RUN --mount=type=cache,target=/cache,id={id} echo $A >> /cache/f; s=cached; {}",
+                write(*number)
+            ),
+            Self::Script(number) => {
+                format!("RUN <<E\ns=\"$B $F\"\n{}\nE", write(*number))
+            }
+            Self::Here { text, quoted } => {
+                let (open, other) = if *quoted { ("'E'", "F") } else { ("E", "E") };
+                // Never a name that nothing has given a value.
+                format!("COPY <<{open} <<F /here/\n{text} ${{{other}:-none}}\nE\n{text}\nF")
+            }
+            Self::Label(number) => format!("LABEL l={number}"),
+            Self::Empty(number) => format!("RUN mkdir -p /w/e{number}"),
             Self::Comment(number) => format!("# {number}"),
         }
     }
 
     fn is_step(&self) -> bool {
-        !matches!(self, Self::Arg(_) | Self::Env(..) | Self::User(_) | Self::Comment(_))
+        use Line::{Arg, Comment, Env, Label, User};
+        !matches!(self, Arg(_) | Env(..) | User(_) | Comment(_) | Label(_))
     }
 }
 
@@ -152,10 +219,17 @@ fn read(path: &str) -> String {
 
 impl Stages {
     pub(crate) fn new() -> Self {
-        let copy = |sources, dest| Line::Copy { add: false, link: false, flag: "", sources, dest };
+        let copy = |sources, dest| Line::Copy {
+            add: false,
+            link: false,
+            extra: false,
+            flag: "",
+            sources,
+            dest,
+        };
         let stage = |name, lines| Stage { name, lines };
-        let one =
-            vec![Line::Bind { number: 0, source: "sub" }, Line::Arg("A"), copy(&["."], "/w/c0/")];
+        let bind = Line::Bind { number: 0, source: "sub", extra: false };
+        let one = vec![bind, Line::Arg("A"), copy(&["."], "/w/c0/")];
         let two = vec![
             Line::Same { number: 0, source: "." },
             copy(&["a", "sub"], "/w/c0/"),
@@ -170,6 +244,9 @@ impl Stages {
             stages: [stage("one", one), stage("two", two), stage("last", last)],
             swapped: false,
             base: None,
+            image: 0,
+            target: 2,
+            secret: 0,
             args: BTreeMap::new(),
         }
     }
@@ -197,9 +274,12 @@ impl Stages {
             Line::From { stage, .. } | Line::CopyFrom { stage, .. } => Some(*stage),
             _ => None,
         };
-        let mut needed = [false, false, true];
-        for stage in self.stages[2].lines.iter().filter_map(from).chain(self.base) {
-            needed[stage] = true;
+        let mut needed = [false; 3];
+        needed[self.target] = true;
+        if self.target == 2 {
+            for stage in self.stages[2].lines.iter().filter_map(from).chain(self.base) {
+                needed[stage] = true;
+            }
         }
         needed
     }
@@ -207,13 +287,13 @@ impl Stages {
     /// What each step depends on, by its number as progress shows it: `one 2`. A step has to run
     /// only if no step before had the same. Two of a stage's makings are the same if they were
     /// made of the same, or are known to be the same whatever they were made of.
-    pub(crate) fn keys(&self, files: &Files) -> BTreeMap<String, String> {
+    pub(crate) fn keys(&self, contexts: &Contexts) -> BTreeMap<String, String> {
         let mut keys = BTreeMap::new();
         let mut done: [State; 3] = Default::default();
         let needed = self.needed();
         for at in self.order().into_iter().filter(|at| needed[*at]) {
             let base = self.base.filter(|_| at == 2);
-            let mut state = base.map_or_else(State::default, |base| done[base].clone());
+            let mut state = base.map_or_else(|| self.start(), |base| done[base].clone());
             let mut number = if base.is_some() { 0 } else { 1 };
             let mkdir =
                 hash(&format!("mkdir {} {} {} {}", state.root, state.env, state.user, state.cwd));
@@ -224,7 +304,7 @@ impl Stages {
             }
             keys.insert(format!("{} {number}", self.stages[at].name), mkdir);
             for line in &self.stages[at].lines {
-                let key = self.line(line, files, &done, &mut state);
+                let key = self.line(line, contexts, &done, &mut state);
                 if line.is_step() {
                     number += 1;
                     keys.insert(format!("{} {number}", self.stages[at].name), key);
@@ -235,8 +315,20 @@ impl Stages {
         keys
     }
 
+    /// What the base image is.
+    fn start(&self) -> State {
+        let (root, env) = [("a", ""), ("b", ""), ("a", " E=base")][self.image];
+        State { root: root.to_owned(), env: env.to_owned(), ..State::default() }
+    }
+
     /// What a line depends on; `state` becomes what it makes.
-    fn line(&self, line: &Line, files: &Files, done: &[State; 3], state: &mut State) -> String {
+    fn line(
+        &self,
+        line: &Line,
+        contexts: &Contexts,
+        done: &[State; 3],
+        state: &mut State,
+    ) -> String {
         let State { root, env, user, cwd, .. } = &state.clone();
         let run = |reads: String| hash(&format!("{root}|{env}|{user}|{cwd}|{line:?}|{reads}"));
         let made = |stage: &usize, whole: bool| {
@@ -259,20 +351,22 @@ impl Stages {
                 state.user = (*name).to_owned();
                 return String::new();
             }
-            Line::Comment(_) => return String::new(),
+            Line::Comment(_) | Line::Label(_) => return String::new(),
             Line::Workdir(path) => {
                 let key = hash(&format!("workdir {root}|{user}|{path}"));
                 state.cwd = (*path).to_owned();
                 state.root.clone_from(&key);
                 return key;
             }
-            Line::Copy { add, link, flag, sources, dest } => {
-                alone = *link;
+            Line::Copy { link, flag, sources, extra, .. } => {
+                // With a mode, a linked copy is an ordinary one.
+                alone = *link && !flag.contains("chmod");
                 let below = if alone { "" } else { root };
-                hash(&format!(
-                    "copy {below}|{add}{link}{flag}|{sources:?}|{dest}|{}",
-                    files.at(sources)
-                ))
+                hash(&format!("copy {below}|{line:?}|{}", contexts.at(*extra, sources)))
+            }
+            Line::Here { quoted, .. } => {
+                let env = if *quoted { "" } else { env };
+                hash(&format!("here {root}|{env}|{line:?}"))
             }
             Line::CopyFrom { stage, whole, link } => {
                 alone = *link;
@@ -280,12 +374,18 @@ impl Stages {
                 hash(&format!("from {below}|{link}|{stage}{whole}|{}", made(stage, *whole)))
             }
             Line::From { stage, whole, .. } => run(made(stage, *whole)),
-            Line::Bind { source, .. } => run(files.at(&[source])),
+            Line::Bind { source, extra, .. } => run(contexts.at(*extra, &[source])),
             Line::Same { number, source } => {
                 same = Some(hash(&format!("same {user} {number}")));
-                run(files.at(&[source]))
+                run(contexts.at(false, &[source]))
             }
-            Line::Sum(_) | Line::Move(_) => run(String::new()),
+            // Which cache it is does not count.
+            Line::Cache { number, .. } => {
+                hash(&format!("{root}|{env}|{user}|{cwd}|cache {number}"))
+            }
+            Line::Sum(_) | Line::Move(_) | Line::Secret(_) | Line::Script(_) | Line::Empty(_) => {
+                run(String::new())
+            }
         };
         let makes = same.unwrap_or_else(|| key.clone());
         if matches!(

@@ -250,13 +250,18 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    /// Owner, mode, attributes, in this order. `--chmod` does not reach into archives.
+    /// Owner, mode, attributes, in this order.
     fn finish_entry(&self, entry: &TarEntry, at: &Path, has_mode: bool) -> Result<(), CopyError> {
         let own = Ids { uid: entry.uid, gid: entry.gid };
         let ids = self.target.owner.unwrap_or(own);
         self.root.chown(at, ids.uid, ids.gid)?;
         if has_mode {
-            self.root.chmod(at, entry.mode)?;
+            // `--chmod` does not reach into archives.
+            let mode = match self.target.mode.filter(|mode| mode.reaches_into_archives()) {
+                Some(mode) => mode.apply(entry.mode, matches!(entry.kind, TarKind::Directory)),
+                None => entry.mode,
+            };
+            self.root.chmod(at, mode)?;
         }
         let file = matches!(entry.kind, TarKind::File { .. });
         for (key, value) in entry.xattrs.iter().filter(|(key, _)| file && key == CAPABILITY) {

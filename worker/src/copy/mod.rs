@@ -21,6 +21,7 @@ mod tree;
 pub(crate) use archive::detect as detect_archive;
 pub use destination::Landing;
 pub use error::CopyError;
+pub(crate) use mode::kept_by_git;
 pub use mode::{Chmod, ModeError};
 pub use owner::{Accounts, Ids};
 pub use select::{Kind, Request, Selected, digest, select, select_path};

@@ -14,6 +14,7 @@ pub struct Chmod(Vec<Clause>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Clause {
     Set(u32),
+    Git,
     Change { who: u32, op: Op, perms: Perms },
 }
 
@@ -38,6 +39,7 @@ const GROUP: u32 = 0o2070;
 const OTHER: u32 = 0o0007;
 const STICKY: u32 = 0o1000;
 const EXECUTE: u32 = 0o0111;
+const OWNER_EXECUTE: u32 = 0o0100;
 const READ_WRITE_EXECUTE: u32 = 0o0777;
 const ALL: u32 = 0o7777;
 
@@ -60,22 +62,35 @@ impl Chmod {
             ModeChange::Symbolic(text) => {
                 parse_symbolic(text).map(Self).ok_or_else(|| ModeError(text.clone()))
             }
+            ModeChange::Git => Ok(Self(vec![Clause::Git])),
         }
     }
 
     /// The permissions that an entry with `mode` gets.
     pub fn apply(&self, mode: u32, directory: bool) -> u32 {
         let executable = directory || mode & EXECUTE != 0;
-        self.0.iter().fold(mode & ALL, |mode, clause| clause.apply(mode, executable))
+        self.0.iter().fold(mode & ALL, |mode, clause| clause.apply(mode, directory, executable))
     }
+
+    /// Whether it counts for what is in an archive, too.
+    pub(super) fn reaches_into_archives(&self) -> bool {
+        self.0.contains(&Clause::Git)
+    }
+}
+
+/// What git keeps of the mode of a file or a directory (git: `read-cache-ll.h`,
+/// `create_ce_mode`, and a umask of 022).
+pub(crate) fn kept_by_git(mode: u32, directory: bool) -> u32 {
+    if directory || mode & OWNER_EXECUTE != 0 { 0o755 } else { 0o644 }
 }
 
 impl Clause {
     /// `executable`: whether `X` is an `x`.
-    fn apply(&self, mode: u32, executable: bool) -> u32 {
-        let Self::Change { who, op, perms } = self else {
-            let Self::Set(mode) = self else { return mode };
-            return *mode;
+    fn apply(&self, mode: u32, directory: bool, executable: bool) -> u32 {
+        let (who, op, perms) = match self {
+            Self::Set(mode) => return *mode,
+            Self::Git => return kept_by_git(mode, directory),
+            Self::Change { who, op, perms } => (who, op, perms),
         };
         let (who, bits) = match perms {
             Perms::Bits { bits, conditional_execute } => {
@@ -197,5 +212,21 @@ mod tests {
         assert_eq!(chmod.apply(0o644, false), 0o4750);
         assert_eq!(chmod.apply(0o644, true), 0o4750);
         assert!(Chmod::new(&ModeChange::Octal(0o10000)).is_err());
+    }
+
+    #[test]
+    fn git_keeps_one_bit() {
+        let chmod = Chmod::new(&ModeChange::Git).unwrap();
+        for (mode, directory, expected) in [
+            (0o600, false, 0o644),
+            (0o666, false, 0o644),
+            (0o654, false, 0o644),
+            (0o700, false, 0o755),
+            (0o4777, false, 0o755),
+            (0o1777, true, 0o755),
+            (0o600, true, 0o755),
+        ] {
+            assert_eq!(chmod.apply(mode, directory), expected, "{mode:o}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use oci::layer::{ContentHash, Entry, Node, TreePath};
 use sys::root::Root;
 
 use super::{Chmod, Contents, Ids, Keep, Request, SourceError, SourceTree, Target, digest, select};
-use crate::context::ContextTree;
+use crate::context::{ContextOptions, ContextTree};
 use crate::testing::{is_root, tar};
 
 /// A source and a root file system in a directory of their own.
@@ -55,7 +55,7 @@ impl Place {
 
     fn copy(&self, paths: &[&str], dest: &str, how: &How<'_>) -> Result<Contents, String> {
         let context =
-            ContextTree::open(&self.state, &self.source(), &IgnoreList::default()).unwrap();
+            ContextTree::open(&self.state, &self.source(), &IgnoreList::default(), ContextOptions::default()).unwrap();
         let image = Owned(context);
         let tree: &dyn SourceTree = if how.from_image { &image } else { &image.0 };
         let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
