@@ -40,6 +40,7 @@ mod probe;
 mod rebase;
 mod replica;
 mod scan;
+mod seed;
 mod settle;
 mod snapshotter;
 mod staging;

@@ -218,6 +218,10 @@ impl Snapshotter {
             let copied = self.fill(&active);
             active.complete = Some(self.or_discard(&active.dir, copied)?);
         }
+        if let (Kind::FuseOverlay, Some(parent)) = (self.kind, parent) {
+            let seeded = self.seed(parent, &active.dir.join("fs"));
+            self.or_discard(&active.dir, seeded)?;
+        }
         Ok(active)
     }
 

@@ -13,12 +13,11 @@ const USER_OVERLAY: &str = "user-overlay";
 const FUSE_OVERLAY: &str = "fuse-overlayfs";
 pub(crate) const COPY: &str = "copy";
 
-/// Its copies of lower files are given their owner after their mode, and chown(2) takes
-/// set-user-id and set-group-id bits off (seen with 1.10). A step could have taken them off, too,
-/// so that it cannot be mended afterwards.
-const LOSSY: &str = "fuse-overlayfs stores snapshots here: a step that changes or links a file of \
-    another owner than root that is set-user-id or set-group-id may lose these bits, and hard \
-    links may be lost; --snapshotter overlay or copy gives exact images";
+/// What it gets wrong (seen with 1.10) and cannot be mended: a step could have meant it. What can be
+/// is, by [`Snapshotter::prepare`].
+const LOSSY: &str = "fuse-overlayfs stores snapshots here: times of directories in which files were \
+    changed, and groups of what is made in set-group-id directories, may be others than in images \
+    that are built otherwise; --snapshotter overlay or copy gives exact images";
 
 /// What is asked for. It is in no cache key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
