@@ -10,7 +10,7 @@ use oci::Platform;
 use worker::{ContextModes, ContextOptions, DeviceAccess};
 
 use crate::args::allow::Allow;
-use crate::args::{self, BuildArgs, GlobalArgs, Network};
+use crate::args::{self, BuildArgs, CacheArgs, GlobalArgs, Network};
 use crate::contexts::{ContextError, ContextSource, DockerfileSource, NamedContexts};
 use crate::environment::{self, Environment};
 use crate::outputs::OutputPlan;
@@ -33,6 +33,8 @@ pub struct BuildRequest {
     pub named: NamedContexts,
     /// How contexts are read that are directories.
     pub context_options: ContextOptions,
+    /// Caches that are shared with other machines.
+    pub caches: CacheArgs,
     /// What becomes of the image.
     pub outputs: OutputPlan,
     /// `--iidfile`.
@@ -149,6 +151,7 @@ impl BuildRequest {
             lower,
             named,
             context_options,
+            caches: args.caches.clone(),
             outputs,
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),

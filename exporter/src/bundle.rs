@@ -3,7 +3,7 @@
 use oci::{Descriptor, ImageManifest, media_type};
 use rayon::prelude::*;
 
-use crate::{ExportError, Image, LayerFormat, Report};
+use crate::{ExportError, Image, LayerError, LayerFormat, Layers, Report};
 
 /// An image as content: a manifest, a config, and layer blobs that are in the blob store.
 #[derive(Clone, Debug)]
@@ -29,6 +29,26 @@ pub fn bundle(
     format: &LayerFormat,
     report: &dyn Report,
 ) -> Result<Bundle, ExportError> {
+    make(image, report, &|layers, index| layers.blob(index, format))
+}
+
+/// The same for a push: blobs that a registry has stay there until somebody needs their bytes.
+///
+/// # Errors
+/// If a layer cannot be made or read.
+pub fn bundle_to_push(
+    image: &Image,
+    format: &LayerFormat,
+    report: &dyn Report,
+) -> Result<Bundle, ExportError> {
+    make(image, report, &|layers, index| layers.describe(index, format))
+}
+
+fn make(
+    image: &Image,
+    report: &dyn Report,
+    blob: &(dyn Fn(&dyn Layers, usize) -> Result<Descriptor, LayerError> + Sync),
+) -> Result<Bundle, ExportError> {
     let count = image.layers.diff_ids().len();
     assert_eq!(
         count,
@@ -41,7 +61,7 @@ pub fn bundle(
             if report.cancelled() {
                 return Err(ExportError::Cancelled);
             }
-            image.layers.blob(index, format).map_err(|source| ExportError::Layer { index, source })
+            blob(&*image.layers, index).map_err(|source| ExportError::Layer { index, source })
         })
         .collect::<Result<_, _>>()?;
     report.done("exporting layers");

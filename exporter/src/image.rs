@@ -31,6 +31,25 @@ pub trait Layers: Send + Sync {
     /// If the layer cannot be read, compressed, stored or fetched again.
     fn blob(&self, index: usize, format: &LayerFormat) -> Result<Descriptor, LayerError>;
 
+    /// The same blob, which may be left where it is: a push to a registry that has it needs no byte
+    /// of it.
+    ///
+    /// # Errors
+    /// As [`blob`](Self::blob).
+    fn describe(&self, index: usize, format: &LayerFormat) -> Result<Descriptor, LayerError> {
+        self.blob(index, format)
+    }
+
+    /// Makes sure that the blob of layer `index`, which was [described](Self::describe) as `blob`, is
+    /// in the blob store.
+    ///
+    /// # Errors
+    /// If it cannot be fetched.
+    fn bring(&self, index: usize, blob: &Descriptor) -> Result<(), LayerError> {
+        let _ = (index, blob);
+        Ok(())
+    }
+
     /// A repository that the blob of layer `index` is known to be in: a push to the same registry can mount
     /// it from there.
     fn origin(&self, index: usize) -> Option<Reference>;

@@ -15,7 +15,7 @@ mod report;
 mod rootfs;
 
 pub use archive::{docker_archive, oci_archive, oci_layout};
-pub use bundle::{Bundle, bundle};
+pub use bundle::{Bundle, bundle, bundle_to_push};
 pub use error::ExportError;
 pub use image::{Image, LayerError, LayerFormat, Layers};
 pub use local::local;

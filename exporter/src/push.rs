@@ -67,6 +67,7 @@ fn push_blobs(
                 }
                 let mount = image.layers.origin(index).filter(|o| o.domain() == name.domain());
                 let open = || -> io::Result<Box<dyn Read + Send>> {
+                    image.layers.bring(index, layer).map_err(io::Error::other)?;
                     let blob = open_blob(blobs, layer).map_err(io::Error::other)?;
                     Ok(Box::new(blob))
                 };

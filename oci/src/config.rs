@@ -29,6 +29,10 @@ pub struct ImageConfig {
     /// How its layers came about, oldest first.
     #[serde(default, deserialize_with = "null_default")]
     pub history: Vec<History>,
+    /// The cache of the build that made it, if that was put into the image: records of Drydock's
+    /// own.
+    #[serde(rename = "drydock.cache.v1", default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<serde_json::Value>,
 }
 
 /// The layers of a root file system, lowest first.
@@ -180,6 +184,7 @@ impl ImageConfig {
             config: RuntimeConfig::default(),
             rootfs: RootFs::default(),
             history: Vec::new(),
+            cache: None,
         }
     }
 

@@ -1,22 +1,22 @@
 //! One build: the solver's [`Work`] over an engine.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use executor::{Dns, ExecError, Limits};
 use graph::{Definition, Freshness, MountKind, Op, SourceOp, Vertex, VertexIndex};
 use oci::{Digest, Timestamp};
 use solver::work::WorkError;
 use solver::{
-    CancelToken, Description, Done, EventSink, Record, Solution, SolveError, SolveOptions,
-    StepContext, Stream, Work,
+    ActionKey, CancelToken, ContentId, Description, Done, EventSink, Gathered, Record, Solution,
+    SolveError, SolveOptions, StepContext, Stream, Work,
 };
 
+use crate::circumstances;
 use crate::context::{ContextOptions, ContextTree};
-use crate::copy::digest;
 use crate::devices::{BuildDevices, DeviceAccess};
 use crate::engine::Engine;
 use crate::error::WorkerError;
@@ -27,8 +27,12 @@ use crate::image::ImageHandle;
 use crate::key::{self, List, image_content};
 use crate::mounts::{Setting, Shown};
 use crate::output::{Output, TreeOutput};
+use crate::remote_cache::{Carry, RemoteCaches, at_hand};
 use crate::result::{content_of, root_of};
 use crate::source::{FileTree, Secrets};
+
+/// How often a build is solved with caches of other machines that promise what they cannot keep.
+const MAX_ROUNDS: u32 = 16;
 
 /// What a build context is.
 #[derive(Clone)]
@@ -67,8 +71,26 @@ pub struct BuildInput<'a> {
     pub devices: &'a DeviceAccess,
     /// What the build is compared with to say why steps run; none where nobody will ask.
     pub explain: Option<&'a Explain<'a>>,
+    /// Caches of other machines that it may use.
+    pub remote: Option<&'a RemoteCaches>,
+    /// What its result is wanted for.
+    pub wants: Wants,
+    /// Takes what goes to other machines; none where nothing does.
+    pub carry: Option<&'a Carry>,
     /// Stops the build.
     pub cancel: &'a CancelToken,
+}
+
+/// What the result of a build is wanted for, and with that what of it has to be here at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wants {
+    /// Its files.
+    #[default]
+    Files,
+    /// The blobs of its layers.
+    Blobs,
+    /// A registry, which may have the layers: they may stay elsewhere.
+    Push,
 }
 
 impl Engine {
@@ -83,13 +105,7 @@ impl Engine {
     ) -> Result<Solution<Output>, SolveError> {
         let devices = self.check_supported(input)?;
         let work = BuildWork::new(self, input, devices);
-        let options = SolveOptions {
-            jobs: input.jobs,
-            fresh_since: input.started,
-            cancel: input.cancel.clone(),
-        };
-        let solved =
-            solver::solve(input.definition, input.targets, &work, &*self.state, events, &options);
+        let solved = work.solve(events);
         lock(&work.contexts).iter().for_each(|context| self.remember_context(context));
         if let Some(Err(error)) = work.recorder.map(|recorder| recorder.finish(solved.is_ok())) {
             self.warn(&format!("the next build cannot say why steps run: {error}"));
@@ -159,6 +175,10 @@ pub(crate) struct BuildWork<'a> {
     commits: Mutex<HashMap<VertexIndex, String>>,
     devices: BuildDevices<'a>,
     pub(crate) recorder: Option<Recorder<'a>>,
+    /// What was asked of trees, and what came out.
+    answers: Mutex<BTreeMap<ContentId, ContentId>>,
+    /// Whether nothing is run or written.
+    pub(crate) only_looks: bool,
 }
 
 impl<'a> BuildWork<'a> {
@@ -178,11 +198,91 @@ impl<'a> BuildWork<'a> {
             recorder: input.explain.map(|explain| {
                 Recorder::new(&engine.state, explain, input.definition, input.started)
             }),
+            answers: Mutex::default(),
+            only_looks: false,
         }
     }
 }
 
 impl BuildWork<'_> {
+    /// Solves it, and has at the end what the result is wanted for. What a cache promised and
+    /// could not keep is done again: each time round, something more is known not to be there.
+    fn solve(&self, events: &dyn EventSink) -> Result<Solution<Output>, SolveError> {
+        let input = self.input;
+        let options = SolveOptions {
+            jobs: input.jobs,
+            fresh_since: input.started,
+            cancel: input.cancel.clone(),
+        };
+        let mut targets = input.targets.to_vec();
+        if input.carry.is_some() {
+            targets.extend(input.definition.reachable(input.targets));
+        }
+        let store = &*self.engine.state;
+        let mut rounds = 0;
+        loop {
+            if let (MAX_ROUNDS, Some(remote)) = (rounds, input.remote) {
+                remote.give_up();
+            }
+            rounds += 1;
+            let mut solved =
+                solver::solve(input.definition, &targets, self, store, events, &options)?;
+            if !self.settle(&mut solved, events)? {
+                continue;
+            }
+            let all = solved.outputs.split_off(input.targets.len());
+            if let Some(carry) = input.carry {
+                let answers = std::mem::take(&mut *lock(&self.answers));
+                carry.collect(self, &targets[input.targets.len()..], all, &solved.steps, answers);
+            }
+            return Ok(solved);
+        }
+    }
+
+    /// Those of the answers about `vertex`, which is described, that are wrong: its inputs are here
+    /// now.
+    pub(crate) fn look_at_answers(&self, vertex: VertexIndex, inputs: &[Output]) -> Vec<ContentId> {
+        let nobody = |_: &ContentId| None;
+        let mut wrong = Vec::new();
+        let selections = lock(&self.selections).get(&vertex).cloned();
+        if let (Some(told), Op::File(file)) = (selections, self.op(vertex))
+            && told.iter().any(|it| !it.is_here())
+        {
+            let now = self.engine.selections(file, inputs, &nobody).unwrap_or_default();
+            let same = |at: usize| now.get(at).is_some_and(|it| it.digest == told[at].digest);
+            let differ = (0..told.len()).filter(|at| !same(*at));
+            wrong.extend(differ.filter_map(|at| told[at].question));
+            lock(&self.selections).insert(vertex, Arc::new(now));
+        }
+        let shown = lock(&self.shown).get(&vertex).cloned();
+        if let (Some(told), Op::Exec(exec)) = (shown, self.op(vertex))
+            && told.iter().any(|it| !it.is_here())
+        {
+            let now = self.engine.shown(exec, inputs, &nobody).unwrap_or_default();
+            let same = |at: usize| now.get(at).is_some_and(|it| it.digest == told[at].digest);
+            let differ = (0..told.len()).filter(|at| !same(*at));
+            wrong.extend(differ.filter_map(|at| told[at].question));
+            lock(&self.shown).insert(vertex, Arc::new(now));
+        }
+        wrong
+    }
+
+    /// The vertex has a result.
+    pub(crate) fn will_not_run(&self, vertex: VertexIndex, took: Duration) {
+        lock(&self.selections).remove(&vertex);
+        lock(&self.shown).remove(&vertex);
+        if let Some(recorder) = &self.recorder {
+            recorder.made(vertex, took);
+        }
+    }
+
+    fn note_answer(&self, question: Option<ContentId>, digest: &str) {
+        if let (Some(_), Some(question), Ok(digest)) = (self.input.carry, question, digest.parse())
+        {
+            lock(&self.answers).insert(question, digest);
+        }
+    }
+
     fn op(&self, vertex: VertexIndex) -> &Op {
         &self.input.definition.vertex(vertex).op
     }
@@ -223,6 +323,9 @@ impl BuildWork<'_> {
                 if let Some(tree) = self.engine.image_at_hand(image) {
                     return ready(Output::Tree(tree));
                 }
+                if let Some(tree) = self.image_elsewhere(image) {
+                    return ready(Output::Tree(tree));
+                }
                 // What an image is does not depend on the name it came by.
                 let content = image_content(&image.config.rootfs.diff_ids);
                 let mut description = key::Description::of_source();
@@ -258,6 +361,12 @@ impl BuildWork<'_> {
         context: &StepContext<'_>,
     ) -> Result<Description<Output>, WorkerError> {
         let op = self.op(vertex);
+        let lost = self.bring_for_key(op, inputs, context)?;
+        if !lost.is_empty() {
+            return Ok(Description::Lost(lost));
+        }
+        let inputs = &at_hand(inputs)[..];
+        let answer = |question: &ContentId| self.answer(question, context);
         let mut description = key::Description::of(op);
         match op {
             Op::Source(source) => return self.describe_source(vertex, source, context),
@@ -272,9 +381,10 @@ impl BuildWork<'_> {
                         description.about(Some(at), None);
                     }
                 }
-                let shown = Arc::new(self.engine.shown(exec, inputs)?);
+                let shown = Arc::new(self.engine.shown(exec, inputs, &answer)?);
                 for mount in shown.iter() {
                     description.line("bind", &mount.digest);
+                    self.note_answer(mount.question, &mount.digest);
                     let counted = mount.counted.clone();
                     let list = counted.map(|counted| -> List {
                         Arc::new(move || entries_of(std::slice::from_ref(&*counted)))
@@ -292,12 +402,13 @@ impl BuildWork<'_> {
                 description.input("root", Some(&content_of(root.as_ref())));
                 description.about(file.root, None);
                 description.line("times", rewrite_of(file, inputs).word());
-                let selections = Arc::new(self.engine.selections(file, inputs)?);
+                let selections = Arc::new(self.engine.selections(file, inputs, &answer)?);
                 for (at, selection) in selections.iter().enumerate() {
-                    description.line("content", &digest(&selection.selected));
+                    description.line("content", &selection.digest);
+                    self.note_answer(selection.question, &selection.digest);
                     let all = selections.clone();
                     let list: List = Arc::new(move || entries_of(&all[at].selected));
-                    description.about(selection.input, Some(list));
+                    description.about(selection.input, selection.is_here().then_some(list));
                 }
                 lock(&self.selections).insert(vertex, selections);
             }
@@ -322,6 +433,14 @@ impl BuildWork<'_> {
         Description::Keyed { key, inputs }
     }
 
+    /// What a step is given that is in no key.
+    fn circumstances(&self, vertex: VertexIndex) -> Option<String> {
+        let Op::Exec(exec) = self.op(vertex) else { return None };
+        let fresh = self.input.definition.vertex(vertex).meta.freshness == Freshness::Build;
+        let devices = self.devices.of(vertex);
+        circumstances::of(exec, self.input.limits, self.input.dns, devices, fresh)
+    }
+
     /// Says why a vertex runs.
     fn explain(&self, vertex: VertexIndex, context: &StepContext<'_>) {
         let Some(recorder) = &self.recorder else { return };
@@ -338,6 +457,7 @@ impl BuildWork<'_> {
         inputs: &[Output],
         context: &StepContext<'_>,
     ) -> Result<Done<Output>, WorkerError> {
+        let began = Instant::now();
         let made = match self.op(vertex) {
             Op::Source(SourceOp::Local(_) | SourceOp::Http(_)) => {
                 return Err(WorkerError::Internal("a file is never run".to_owned()));
@@ -377,6 +497,9 @@ impl BuildWork<'_> {
                 self.engine.run_file(op, inputs, &selections, context)?
             }
         };
+        if let Some(recorder) = &self.recorder {
+            recorder.took(vertex, began.elapsed(), made.payload.used);
+        }
         Ok(Done {
             content: made.output.content,
             payload: made.payload.encode(),
@@ -399,13 +522,27 @@ impl Work for BuildWork<'_> {
 
     fn load(&self, vertex: VertexIndex, _inputs: &[Output], record: &Record) -> Option<Output> {
         let tree = self.engine.load_payload(record.content, &record.payload)?;
-        // It will not run.
-        lock(&self.selections).remove(&vertex);
-        lock(&self.shown).remove(&vertex);
-        if let Some(recorder) = &self.recorder {
-            recorder.made(vertex, record.duration);
-        }
+        self.will_not_run(vertex, record.duration);
         Some(Output::Tree(tree))
+    }
+
+    fn import(
+        &self,
+        vertex: VertexIndex,
+        key: &ActionKey,
+        not_before: Timestamp,
+        context: &StepContext<'_>,
+    ) -> Option<(Record, Output)> {
+        self.find_elsewhere(vertex, key, not_before, context)
+    }
+
+    fn gather(
+        &self,
+        vertex: VertexIndex,
+        inputs: &[Output],
+        context: &StepContext<'_>,
+    ) -> Result<Gathered, WorkError> {
+        self.gather_inputs(vertex, inputs, context)
     }
 
     fn run(
@@ -416,10 +553,23 @@ impl Work for BuildWork<'_> {
     ) -> Result<Done<Output>, WorkError> {
         self.explain(vertex, context);
         let clock = Instant::now();
-        let done = self.run_op(vertex, inputs, context)?;
+        let done = self.run_op(vertex, &at_hand(inputs), context)?;
         if let Some(recorder) = &self.recorder {
             recorder.made(vertex, clock.elapsed());
         }
         Ok(done)
+    }
+
+    fn outlasts_stop(&self, vertex: VertexIndex) -> bool {
+        // What comes from elsewhere does not: a build that is asked to stop ends its connections.
+        !matches!(self.op(vertex), Op::Source(_))
+    }
+
+    fn tell_failure(&self, vertex: VertexIndex, error: &WorkError) -> Option<String> {
+        circumstances::tell(&self.circumstances(vertex)?, error.downcast_ref()?)
+    }
+
+    fn take_failure(&self, vertex: VertexIndex, told: &str) -> Option<WorkError> {
+        Some(circumstances::take(&self.circumstances(vertex)?, told)?.into())
     }
 }

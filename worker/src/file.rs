@@ -7,38 +7,52 @@ use executor::user::UserError;
 use graph::{CopyAction, CopySource, FileAction, FileOp, MkdirAction, Owner, Unpack};
 use oci::layer::{Entry, Node};
 use snapshotter::Hints;
-use solver::{StepContext, Stream};
+use solver::{ContentId, StepContext, Stream};
 use sys::mount::MountSource;
 use sys::root::Root;
 
 use crate::ceiling::teller;
 use crate::copy::{
-    Accounts, Chmod, Contents, Ids, Landing, Request, ResultTree, Selected, SourceTree, Target,
-    select,
+    Accounts, Chmod, Contents, Ids, Kind, Landing, Request, ResultTree, Selected, SourceTree,
+    Target, digest, select,
 };
 use crate::engine::Engine;
 use crate::error::WorkerError;
 use crate::output::{Output, Rewrite, TreeOutput};
+use crate::remote_cache::question;
 use crate::result::{Made, root_of};
 
 /// A copy's source tree and what is selected of it.
 pub(crate) struct Selection {
-    tree: Arc<dyn SourceTree>,
+    /// None where the tree is elsewhere: then only the digest is known.
+    tree: Option<Arc<dyn SourceTree>>,
     pub(crate) selected: Vec<Selected>,
     /// The position of the input that it is selected of.
     pub(crate) input: Option<usize>,
+    /// The digest of what is selected.
+    pub(crate) digest: String,
+    /// What a cache may know the digest as the answer to.
+    pub(crate) question: Option<ContentId>,
+}
+
+impl Selection {
+    /// Whether the files are known, not only their digest.
+    pub(crate) fn is_here(&self) -> bool {
+        self.tree.is_some()
+    }
 }
 
 impl Engine {
     /// What each copy of `op` selects of its input, in order: with its digests the part of the
-    /// key that the sources make.
+    /// key that the sources make. Of what is elsewhere, `answer` tells the digests.
     pub(crate) fn selections(
         &self,
         op: &FileOp,
         inputs: &[Output],
+        answer: &dyn Fn(&ContentId) -> Option<ContentId>,
     ) -> Result<Vec<Selection>, WorkerError> {
         let copies = op.actions.iter().filter_map(|action| match action {
-            FileAction::Copy(copy) => self.selection(copy, inputs).transpose(),
+            FileAction::Copy(copy) => self.selection(copy, inputs, answer).transpose(),
             FileAction::Mkdir(_) => None,
         });
         copies.collect()
@@ -75,7 +89,8 @@ impl Engine {
                     }
                     FileAction::Mkdir(mkdir) => make_directory(mkdir, &target),
                 })
-            });
+            })
+        });
         match applied {
             Ok(()) => {
                 let hints = Hints { contents: contents.into_inner() };
@@ -96,6 +111,7 @@ impl Engine {
         &self,
         copy: &CopyAction,
         inputs: &[Output],
+        answer: &dyn Fn(&ContentId) -> Option<ContentId>,
     ) -> Result<Option<Selection>, WorkerError> {
         let CopySource::Input { input, paths, context } = &copy.source else { return Ok(None) };
         let source =
@@ -105,6 +121,15 @@ impl Engine {
                     WorkerError::Internal(format!("a copy has no input {position}"))
                 })?),
             };
+        let tree = source.and_then(Output::tree);
+        let question = tree.map(|tree| question::of_copy(&tree.content, paths, copy));
+        if let (Some(asked), Some(_)) = (&question, tree.and_then(TreeOutput::elsewhere)) {
+            let digest = answer(asked).ok_or_else(|| {
+                WorkerError::Internal("a copy from a tree that is elsewhere".to_owned())
+            })?;
+            let (digest, selected) = (digest.to_string(), Vec::new());
+            return Ok(Some(Selection { tree: None, selected, input: *input, digest, question }));
+        }
         let (tree, name): (Arc<dyn SourceTree>, &str) = match source {
             Some(Output::Context(context)) => (context.clone(), "the build context"),
             Some(Output::File(file)) => (file.clone(), "the downloaded file"),
@@ -115,7 +140,8 @@ impl Engine {
         };
         let request = Request { paths, exclude: &copy.exclude, parents: copy.parents, tree: name };
         let selected = select(&*tree, &request)?;
-        Ok(Some(Selection { tree, selected, input: *input }))
+        let digest = digest(&selected);
+        Ok(Some(Selection { tree: Some(tree), selected, input: *input, digest, question }))
     }
 
     pub(crate) fn result_tree(
@@ -127,13 +153,30 @@ impl Engine {
     }
 }
 
+/// What the files and directories that are selected take at least, in bytes. An archive that is
+/// extracted takes more, most likely.
+fn size_of(selections: &[Selection]) -> u64 {
+    const BLOCK: u64 = 4096;
+    let of = |entry: &Entry| match &entry.node {
+        Node::File { size, .. } => size.next_multiple_of(BLOCK),
+        Node::Directory { .. } => BLOCK,
+        _ => 0,
+    };
+    let all = selections.iter().flat_map(|selection| &selection.selected);
+    all.map(|selected| match &selected.kind {
+        Kind::Single(entry) => of(entry),
+        Kind::Contents(entries) | Kind::Tree(entries) => entries.iter().map(of).sum(),
+    })
+    .sum()
+}
+
 /// Does one copy; `selections` are those of the copies that are still to do.
 fn copy_into(
     copy: &CopyAction,
     selections: &mut std::slice::Iter<'_, Selection>,
     root: &Root,
     (contents, landing): (&Contents, &Landing),
-    context: &StepContext<'_>,
+    (context, stopped): (&StepContext<'_>, &dyn Fn() -> bool),
 ) -> Result<(), WorkerError> {
     let mode =
         copy.mode.as_ref().map(Chmod::new).transpose().map_err(crate::copy::CopyError::from)?;
@@ -152,25 +195,12 @@ fn copy_into(
     let selection = selections
         .next()
         .ok_or_else(|| WorkerError::Internal("a copy without a selection".to_owned()))?;
-/// What the files and directories that are selected take at least, in bytes. An archive that is
-/// extracted takes more, most likely.
-fn size_of(selections: &[Selection]) -> u64 {
-    const BLOCK: u64 = 4096;
-    let of = |entry: &Entry| match &entry.node {
-        Node::File { size, .. } => size.next_multiple_of(BLOCK),
-        Node::Directory { .. } => BLOCK,
-        _ => 0,
-    };
-    let all = selections.iter().flat_map(|selection| &selection.selected);
-    all.map(|selected| match &selected.kind {
-        Kind::Single(entry) => of(entry),
-        Kind::Contents(entries) | Kind::Tree(entries) => entries.iter().map(of).sum(),
-    })
-    .sum()
-}
-
     let unpack = copy.unpack == Unpack::Auto;
-    target.copy_all(&*selection.tree, &selection.selected, &copy.dest, unpack)?;
+    let tree = selection
+        .tree
+        .as_deref()
+        .ok_or_else(|| WorkerError::Internal("a copy from a tree that is elsewhere".to_owned()))?;
+    target.copy_all(tree, &selection.selected, &copy.dest, unpack)?;
     landing.pass(selection.selected.last().map_or(0, |last| last.argument + 1));
     Ok(())
 }
@@ -180,7 +210,7 @@ fn owner_ids(
     owner: &Owner,
     alone: bool,
     root: &Root,
-    (context, stopped): (&StepContext<'_>, &dyn Fn() -> bool),
+    context: &StepContext<'_>,
 ) -> Result<Ids, WorkerError> {
     let accounts = if alone { Accounts::default() } else { Accounts::read(root)? };
     if let Some(group) = accounts.unknown_group(owner) {

@@ -29,6 +29,7 @@ mod output;
 pub mod plan;
 mod policy;
 mod read;
+pub mod remote_cache;
 mod result;
 pub mod source;
 #[cfg(test)]
@@ -36,7 +37,7 @@ mod testing;
 mod usage;
 
 pub use backend::{Backend, SnapshotChoice};
-pub use build::{BuildInput, ContextInput};
+pub use build::{BuildInput, ContextInput, Wants};
 /// How far the times of files in a context are trusted.
 pub use cache::context::Trust as ContextTrust;
 pub use context::{ContextModes, ContextOptions, ContextTree};
@@ -48,9 +49,9 @@ pub use executor::{
     CpuQuota, Dns, GroupLimits, Limits, ListError, NumberList, Parent, ResourceLimit, Swap, rlimit,
 };
 pub use output::{Output, Payload, Rewrite, TreeOutput, Used};
+pub use policy::{Kept, NamedRule};
 pub use source::{FileTree, GitEnvironment, GitError, NoSecrets, Secrets};
 /// Work in a copy of this process.
 pub use sys::forked;
-pub use policy::{Kept, NamedRule};
 /// Entering a user namespace, before there are threads.
 pub use sys::userns;

@@ -9,6 +9,7 @@ use snapshotter::SnapshotId;
 use solver::ContentId;
 
 use crate::context::ContextTree;
+use crate::remote_cache::LazyTree;
 use crate::source::FileTree;
 
 /// The result of a vertex.
@@ -35,6 +36,8 @@ pub struct TreeOutput {
     pub rewrite: Rewrite,
     /// Keeps the leaf, and with it the chain, from being collected.
     pub lease: Option<Held>,
+    /// How it is brought here, where its layers are elsewhere: it has no leaf then.
+    pub lazy: Option<Arc<LazyTree>>,
 }
 
 /// What `rewrite-timestamp` does to the times of a layer.

@@ -50,7 +50,8 @@ impl Engine {
     ) -> Result<Vec<PlannedStep>, SolveError> {
         let nobody = Explain::default();
         let input = &BuildInput { explain: Some(input.explain.unwrap_or(&nobody)), ..*input };
-        let work = BuildWork::new(self, input, self.check_supported(input)?);
+        let mut work = BuildWork::new(self, input, self.check_supported(input)?);
+        work.only_looks = true;
         let context = StepContext { id: events.next_id(), events, cancel: input.cancel };
         let mut outputs: Vec<Option<Output>> = vec![None; input.definition.vertices().len()];
         let mut steps = Vec::new();
@@ -91,10 +92,20 @@ impl BuildWork<'_> {
                 return Ok((Some(output), step));
             }
             Description::Keyed { key, .. } => key,
+            // What its key is made of would have to be fetched: nothing is.
+            Description::Lost(positions) => {
+                let titles = positions.iter().filter_map(|at| planned.inputs.get(*at));
+                let recorder = self.recorder.as_ref();
+                let after = titles.filter_map(|at| Some(recorder?.title(*at))).collect();
+                let step = self.planned(vertex, Fate::Maybe, Vec::new());
+                return Ok((None, Some(PlannedStep { after, ..step })));
+            }
         };
         let since = solver::not_before(planned.meta.freshness, self.input.started);
         let record = self.engine.state.get(&key, since)?;
-        if let Some(output) = record.and_then(|record| self.load(vertex, &inputs, &record)) {
+        let local = record.and_then(|record| self.load(vertex, &inputs, &record));
+        let found = local.or_else(|| Some(self.import(vertex, &key, since, context)?.1));
+        if let Some(output) = found {
             return Ok((Some(output), Some(self.planned(vertex, Fate::Cached, Vec::new()))));
         }
         let causes = self.recorder.as_ref().map(|recorder| recorder.runs(vertex));

@@ -21,6 +21,7 @@ impl TreeOutput {
             created: Timestamp::from_seconds(0),
             rewrite: Rewrite::Never,
             lease: None,
+            lazy: None,
         }
     }
 }

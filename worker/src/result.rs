@@ -161,6 +161,7 @@ impl Engine {
             created: payload.created,
             rewrite: payload.rewrite,
             lease,
+            lazy: None,
         })
     }
 

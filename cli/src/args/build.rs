@@ -9,14 +9,15 @@ use oci::{Platform, Reference};
 
 use super::age;
 use super::allow::{self, Allow};
+use super::caches::CacheArgs;
 use super::call::{self, Call, CallFormat, CallSpec};
 use super::context::ContextArgs;
 use super::dns::DnsArgs;
 use super::later::{IgnoredArgs, LaterArgs};
 use super::limits::LimitArgs;
+use super::max_cache::MaxCache;
 use super::output::{self, OutputSpec};
 use super::pair::{self, BuildArg, ExtraHost, Label, NamedContext};
-use super::max_cache::MaxCache;
 use super::secret::{self, SecretArg};
 use super::ssh::{self, SshArg};
 
@@ -104,11 +105,6 @@ pub struct BuildArgs {
     /// piece of the instruction; may be repeated
     #[arg(long = "ttl", value_name = "STEP=AGE", value_parser = age::parse, help_heading = CACHE)]
     pub ttl: Vec<StepAge>,
-    /// How contexts are read.
-    #[command(flatten)]
-    pub contexts: ContextArgs,
-
-    /// The network of RUN: default (the host's), none, host, or isolated (one of each step's own,
     /// How much the state directory may take, such as 10GB; what is worth least makes room
     /// [env: DRYDOCK_MAX_CACHE]
     #[arg(long, value_name = "SIZE", help_heading = CACHE)]
@@ -119,6 +115,8 @@ pub struct BuildArgs {
     /// How contexts are read.
     #[command(flatten)]
     pub contexts: ContextArgs,
+
+    /// The network of RUN: default (the host's), none, host, or isolated (one of each step's own,
     /// with a way out)
     #[arg(long, value_name = "MODE", value_enum, default_value = "default", hide_default_value = true, hide_possible_values = true, help_heading = STEPS)]
     pub network: Network,

@@ -10,10 +10,6 @@ pub struct LaterArgs {
     #[arg(long, hide = true)]
     attest: Vec<String>,
     #[arg(long, hide = true)]
-    cache_from: Vec<String>,
-    #[arg(long, hide = true)]
-    cache_to: Vec<String>,
-    #[arg(long, hide = true)]
     policy: Vec<String>,
     #[arg(long, hide = true)]
     provenance: Option<String>,
@@ -31,8 +27,6 @@ impl LaterArgs {
         let flags = [
             ("--annotation", !self.annotation.is_empty()),
             ("--attest", !self.attest.is_empty()),
-            ("--cache-from", !self.cache_from.is_empty()),
-            ("--cache-to", !self.cache_to.is_empty()),
             ("--policy", !self.policy.is_empty()),
             ("--provenance", wanted(&self.provenance)),
             ("--sbom", wanted(&self.sbom)),

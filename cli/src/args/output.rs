@@ -219,7 +219,10 @@ fn check_keys(kind: &str, pairs: &[(String, &str)]) -> Result<(), String> {
     Ok(())
 }
 
-fn layer_options(compression: Option<&str>, level: Option<&str>) -> Result<LayerOptions, String> {
+pub(super) fn layer_options(
+    compression: Option<&str>,
+    level: Option<&str>,
+) -> Result<LayerOptions, String> {
     const NAMES: &[&str] = &["uncompressed", "gzip", "zstd"];
     let compression = match compression {
         None => None,

@@ -11,6 +11,7 @@ use oci::Timestamp;
 use solver::{CancelToken, Event, EventSink, Solution, SolveError, Warning};
 use worker::image::{Assembly, ImageHandle, PullPolicy, Resolver};
 use worker::plan::PlannedStep;
+use worker::remote_cache::Carry;
 use worker::{BuildInput, ContextInput, Engine, Output, TreeOutput};
 
 use super::Context;
@@ -26,6 +27,7 @@ use super::load_context::Loader;
 use super::lowering::{self, mark_of, place_of};
 use super::one_id;
 use super::plan;
+use super::remote::{self, Caches};
 use super::session;
 use super::task::Task;
 use crate::agents::Agents;
@@ -39,9 +41,9 @@ use crate::outputs::metadata::ImageResult;
 use crate::progress::{Progress, View};
 use crate::request::BuildRequest;
 use crate::secrets::SecretStore;
+use crate::settings::Settings;
 use crate::signals;
 
-use crate::settings::Settings;
 /// Builds.
 pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     let spec = args.call();
@@ -62,9 +64,9 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     let terminals = Terminals::of_process();
     let (view, notes) = View::choose(args.progress, args.quiet, environment, terminals);
     dockerfile::check_contexts(&request)?;
+    let settings = Settings::read(&request.root)?;
     let agents = Agents::new(&args.ssh, environment)?;
     let secrets = SecretStore::new(&args.secrets, environment)?.with_agents(agents);
-    let settings = Settings::read(&request.root)?;
     let iidfile = result_file(request.iidfile.as_deref())?;
     let metadata_file = result_file(request.metadata_file.as_deref())?;
     let targets = Targets::open(&request.outputs, terminals)?;
@@ -88,17 +90,17 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
         colours: view.colours,
         title,
         explain: args.explain,
+        settings,
         root_option: context.global.root.clone(),
     };
-        settings,
     open_files::raise(&mut build.request.limits);
     let engine =
         session::open(&build.request.root, context, build.request.snapshotter, &build.cancel)?;
-    let logs = engine.state().build_logs();
-    build.progress.keep(logs, build.title.clone(), build.secrets.masks());
     if let Some(limit) = build.settings.limit(args.max_cache.as_ref(), environment) {
         engine.hold_below(limit, &build.title);
     }
+    let logs = engine.state().build_logs();
+    build.progress.keep(logs, build.title.clone(), build.secrets.masks());
     let wake = {
         let engine = engine.clone();
         build.cancel.on_cancel(move || engine.client().shutdown())
@@ -133,10 +135,10 @@ pub(super) struct Build {
     pub(super) title: String,
     /// Whether each step tells why it runs.
     pub(super) explain: bool,
-    /// `--root`, as it was given.
-    pub(super) root_option: Option<PathBuf>,
     /// Of the state directory.
     pub(super) settings: Settings,
+    /// `--root`, as it was given.
+    pub(super) root_option: Option<PathBuf>,
 }
 
 /// A build whose Dockerfile was read.
@@ -150,30 +152,38 @@ struct Ready {
 impl Build {
     fn run(&mut self, engine: &Arc<Engine>, targets: Targets) -> Result<ImageResult, Failure> {
         let started = Timestamp::now();
+        let caches = Caches::start(&self.request, engine);
         let Ready { lowered, epoch, main, handles } = self.prepare(engine, started)?;
-        let solution = self.solve(&lowered, main, &handles, started, |input| {
+        let solution = self.solve(&lowered, main, &handles, (started, &caches), |input| {
             engine.build(input, &self.progress)
         })?;
+        let carried = caches.carry.as_ref().and_then(Carry::take);
         self.tell_notes(engine);
         let base = lowered.base.as_ref().and_then(|b| handles.get(&b.manifest));
         let plan = &self.request.outputs;
         // It takes long where there is much to compress: then nobody should wonder.
-        let images = if plan.has_image() && !plan.is_empty() {
+        let mut images = if plan.has_image() && !plan.is_empty() {
             in_task(&self.progress, &self.cancel, "exporting layers", || {
                 self.assemble(engine, &lowered, base, &solution, epoch)
             })?
         } else {
             self.assemble(engine, &lowered, base, &solution, epoch)?
         };
-        export::export(engine, plan, &images, targets, &self.progress, &self.cancel)
+        let (to, progress) = (&self.request.caches.to, &self.progress);
+        let layers = base.map_or(0, |base| base.layers.len());
+        remote::put_inline(engine, to, carried.as_ref(), layers, &mut images, progress);
+        let result = export::export(engine, plan, &images, targets, progress, &self.cancel)?;
+        remote::export(engine, to, carried.as_ref(), progress, &self.cancel)?;
+        Ok(result)
     }
 
     /// Finds out what would run.
     pub(super) fn plan(&mut self, engine: &Arc<Engine>) -> Result<Vec<PlannedStep>, Failure> {
         let started = Timestamp::now();
+        let caches = Caches { carry: None, ..Caches::start(&self.request, engine) };
         let Ready { lowered, main, handles, .. } = self.prepare(engine, started)?;
         let plan = |input: &BuildInput<'_>| engine.plan(input, &self.progress);
-        let steps = self.solve(&lowered, main, &handles, started, plan);
+        let steps = self.solve(&lowered, main, &handles, (started, &caches), plan);
         self.tell_notes(engine);
         steps
     }
@@ -282,7 +292,7 @@ impl Build {
         lowered: &Lowered,
         main: ContextInput,
         handles: &HashMap<oci::Digest, Arc<ImageHandle>>,
-        started: Timestamp,
+        (started, caches): (Timestamp, &Caches),
         work: impl FnOnce(&BuildInput<'_>) -> Result<T, SolveError>,
     ) -> Result<T, Failure> {
         let directory = |path: &PathBuf| ContextInput::Directory(path.clone());
@@ -305,6 +315,9 @@ impl Build {
             dns: &self.request.dns,
             devices: &self.request.devices,
             explain: Some(&explain),
+            remote: caches.remote.as_ref(),
+            wants: caches.wants,
+            carry: caches.carry.as_ref(),
             cancel: &self.cancel,
         };
         work(&input).map_err(|error| self.solve_failure(lowered, error))
@@ -367,6 +380,7 @@ impl Build {
     fn end(self, engine: &Engine, finished: Result<ImageResult, Failure>) -> Result<(), Failure> {
         // What was built stays cached also when the build failed.
         let durable = engine.state().finish();
+        session::keep_small(engine, &self.settings);
         self.tell_notes(engine);
         let summary = self.progress.finish();
         if self.mode != ProgressMode::Quiet && self.mode != ProgressMode::Rawjson {
@@ -381,7 +395,6 @@ impl Build {
             // In the words that scripts look for.
             failure.after("failed to solve")
         });
-        session::keep_small(engine, &self.settings);
         let kept = self.progress.kept(finished.as_ref().err().map(Failure::summary));
         if self.progress.has_kept() {
             engine.state().retain_build_logs();

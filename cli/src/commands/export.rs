@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use exporter::{Bundle, ExportError, Image, LayerFormat, Report, bundle};
+use exporter::{Bundle, ExportError, Image, LayerFormat, Report, bundle, bundle_to_push};
 use oci::layer::Compression;
 use oci::{Descriptor, Reference};
 use solver::CancelToken;
@@ -82,8 +82,12 @@ pub(crate) fn export(
     let Targets { outputs, loader } = targets;
     let exporter = Exporter { engine, progress, cancel, loader };
     let stored = images.get(&store_rewrites(plan));
-    if let (Some((image, layers)), false) = (stored, plan.store.is_empty()) {
-        exporter.store(image, layers, &plan.store)?;
+    // What was left elsewhere is complete where it is pushed to.
+    let wanted = stored.filter(|_| !plan.store.is_empty());
+    let to = pushed_to(plan).filter(|_| wanted.is_some_and(|(_, layers)| layers.is_elsewhere()));
+    let (now, later) = if to.is_none() { (wanted, None) } else { (None, wanted.zip(to)) };
+    if let Some((image, layers)) = now {
+        exporter.store(image, layers, &plan.store, None)?;
     }
     let mut manifest = None;
     for output in outputs {
@@ -92,9 +96,18 @@ pub(crate) fn export(
             manifest = Some(descriptor);
         }
     }
+    if let Some(((image, layers), to)) = later {
+        exporter.store(image, layers, &plan.store, Some(to))?;
+    }
     let shown = stored.or_else(|| images.values().next()).filter(|_| plan.has_image());
     let config = shown.map(|(image, _)| oci::Digest::of(&image.config.to_json()));
     Ok(ImageResult { config, manifest, names: plan.names() })
+}
+
+/// A name under which the image of the local store is pushed, too.
+fn pushed_to(plan: &OutputPlan) -> Option<&Reference> {
+    let mut pushed = plan.exports.iter().filter(|o| o.kind == OutputKind::Image && o.push);
+    pushed.find_map(|output| output.names.first())
 }
 
 /// Everything that an image goes to, found ready before the build.
@@ -175,7 +188,7 @@ impl Exporter<'_> {
             }
             (OutputKind::Image, _) if spec.push => {
                 let made = self.task("pushing", |report| {
-                    let made = bundle(image, &format_of(&spec), report)?;
+                    let made = bundle_to_push(image, &format_of(&spec), report)?;
                     self.push(image, &made, names, report)
                 })?;
                 Ok(Some(made))
@@ -217,9 +230,10 @@ impl Exporter<'_> {
         image: &Image,
         layers: &ImageLayers,
         names: &[Reference],
+        pushed: Option<&Reference>,
     ) -> Result<(), Failure> {
         let task = Task::start(self.progress, self.cancel, "exporting to image");
-        let result = self.engine.store_image(image, layers, names);
+        let result = self.engine.store_image(image, layers, names, pushed);
         if let Ok(config) = &result {
             task.part(&format!("writing image {}", config.digest));
             for name in names {

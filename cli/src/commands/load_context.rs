@@ -16,7 +16,7 @@ use graph::{
 };
 use oci::Timestamp;
 use solver::{CancelToken, SolveError};
-use worker::{BuildInput, ContextInput, Engine, FileTree, Output, TreeOutput};
+use worker::{BuildInput, ContextInput, Engine, FileTree, Output, TreeOutput, Wants};
 
 use super::build::in_task;
 use super::dockerfile::{self, DOCKERFILE, MAX_FILE, Source};
@@ -275,6 +275,9 @@ impl Loader<'_> {
             dns: &worker::Dns::default(),
             devices: &worker::DeviceAccess::default(),
             explain: None,
+            remote: None,
+            wants: Wants::Files,
+            carry: None,
             cancel: self.cancel,
         };
         let solution = self.engine.build(&input, self.progress).map_err(failure)?;

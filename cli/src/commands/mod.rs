@@ -16,6 +16,7 @@ mod logs;
 mod lowering;
 mod one_id;
 mod plan;
+mod remote;
 mod session;
 mod stdin;
 mod store;

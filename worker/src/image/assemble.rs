@@ -11,9 +11,10 @@ use snapshotter::SnapshotId;
 use crate::engine::Engine;
 use crate::error::WorkerError;
 use crate::output::TreeOutput;
+use crate::remote_cache::LazyTree;
 
 use super::layers::{AssembledLayer, Making};
-use super::{ImageHandle, ImageLayer, ImageLayers, Origin};
+use super::{ImageHandle, ImageLayers, Origin};
 
 /// The domain of facts that tell when an image without steps of its own was first made.
 const STAMP_FACT: &str = "stamp";
@@ -63,12 +64,15 @@ impl Engine {
         assembly: Assembly<'_>,
     ) -> Result<(Image, Arc<ImageLayers>), WorkerError> {
         let leaf = assembly.result.and_then(|r| r.snapshot);
-        let chain = match &leaf {
-            Some(leaf) => self.snapshotter.chain(leaf)?,
-            None => Vec::new(),
+        let elsewhere = assembly.result.and_then(TreeOutput::elsewhere);
+        let layers = match (elsewhere, &leaf) {
+            (Some(lazy), _) => lazy_layers(&assembly, lazy)?,
+            (None, Some(leaf)) => self.layers_of(&assembly, &self.snapshotter.chain(leaf)?)?,
+            (None, None) => self.layers_of(&assembly, &[])?,
         };
-        let layers = self.layers_of(&assembly, &chain)?;
         let mut config = assembly.config;
+        // The base's cache is no part of what is built on it.
+        config.cache = None;
         let base = assembly.base.map_or(0, |b| b.layers.len());
         let sources = fit_history(&mut config.history, assembly.history, base);
         config.rootfs.diff_ids = layers.iter().map(|l| l.diff_id).collect();
@@ -106,12 +110,10 @@ impl Engine {
         if let Some(image) = assembly.base {
             let diff_ids = image.config.rootfs.diff_ids.iter();
             for ((layer, diff_id), id) in image.layers.iter().zip(diff_ids).zip(chain) {
-                let blob = match layer {
-                    ImageLayer::Blob(blob) => Some(blob.clone()),
-                    ImageLayer::Stored(stored) => stored.blob.clone(),
-                };
-                let snapshot = Some(*id);
-                layers.push(AssembledLayer { diff_id: *diff_id, snapshot, making: None, blob });
+                let blob = layer.blob().cloned();
+                let (diff_id, snapshot) = (*diff_id, Some(*id));
+                let (making, origin) = (None, None);
+                layers.push(AssembledLayer { diff_id, snapshot, making, blob, origin });
             }
         }
         if assembly.files_only {
@@ -133,6 +135,7 @@ impl Engine {
                     snapshot: Some(*id),
                     making: Some(making),
                     blob: None,
+                    origin: None,
                 })
             })
             .collect::<Result<_, WorkerError>>()?;
@@ -153,7 +156,7 @@ impl Engine {
         Ok(now)
     }
 
-    /// Stores an image under each of `names`.
+    /// Stores an image under each of `names`. Where it was just `pushed` to, all its layers are.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -162,14 +165,16 @@ impl Engine {
         image: &Image,
         layers: &ImageLayers,
         names: &[Reference],
+        pushed: Option<&Reference>,
     ) -> Result<oci::Descriptor, WorkerError> {
         let (config, _held) =
             self.put_blob(oci::media_type::OCI_CONFIG, &image.config.to_json())?;
         let mut size = 0;
-        for id in layers.stored().iter().filter_map(|l| l.snapshot.as_ref()) {
-            if let Ok(id) = id.parse() {
-                size += self.snapshotter.get(&id)?.size;
-            }
+        for layer in layers.stored() {
+            size += match (layer.snapshot.and_then(|id| id.parse().ok()), layer.blob) {
+                (Some(id), _) => self.snapshotter.get(&id)?.size,
+                (None, blob) => blob.map_or(0, |blob| blob.size),
+            };
         }
         for name in names {
             self.state.images().put(&StoredImage {
@@ -177,7 +182,7 @@ impl Engine {
                 config: config.clone(),
                 snapshot: layers.leaf().map(ToString::to_string),
                 layers: layers.stored(),
-                source: layers.source().map(ToString::to_string),
+                source: pushed.or(layers.source()).map(ToString::to_string),
                 manifest: None,
                 platform: image.config.platform.clone(),
                 created: image.config.created,
@@ -187,6 +192,38 @@ impl Engine {
         }
         Ok(config)
     }
+}
+
+/// The base's layers as it lists them, then those of a cache: all are elsewhere.
+fn lazy_layers(
+    assembly: &Assembly<'_>,
+    lazy: &LazyTree,
+) -> Result<Vec<AssembledLayer>, WorkerError> {
+    let mut layers = Vec::new();
+    if let Some(image) = assembly.base {
+        for (layer, diff_id) in image.layers.iter().zip(&image.config.rootfs.diff_ids) {
+            let (blob, origin) = (layer.blob().cloned(), None);
+            let (snapshot, making) = (None, None);
+            layers.push(AssembledLayer { diff_id: *diff_id, snapshot, making, blob, origin });
+        }
+    }
+    let gone = || WorkerError::Internal("a layer of the result is nowhere".to_owned());
+    let blobs = lazy.blobs().ok_or_else(gone)?;
+    if blobs.len() != assembly.steps.len() && !assembly.files_only {
+        return Err(WorkerError::Internal(format!(
+            "a result of {} layers for {} steps",
+            blobs.len(),
+            assembly.steps.len()
+        )));
+    }
+    layers.extend(blobs.into_iter().map(|layer| AssembledLayer {
+        diff_id: layer.diff_id,
+        snapshot: None,
+        making: None,
+        blob: Some(layer.blob.clone()),
+        origin: lazy.origin().cloned(),
+    }));
+    Ok(layers)
 }
 
 /// Makes a base's history tell of just as many layers as it has; what other tools write may not.
@@ -269,6 +306,7 @@ mod tests {
             created: at(seconds),
             rewrite: crate::Rewrite::Clamp,
             lease: None,
+            lazy: None,
         }
     }
 

@@ -31,6 +31,16 @@ pub enum ImageLayer {
     Stored(StoredLayer),
 }
 
+impl ImageLayer {
+    /// The blob, where it is known.
+    pub(crate) fn blob(&self) -> Option<&Descriptor> {
+        match self {
+            Self::Blob(blob) => Some(blob),
+            Self::Stored(stored) => stored.blob.as_ref(),
+        }
+    }
+}
+
 /// Where an image came from.
 #[derive(Clone)]
 pub enum Origin {

@@ -40,7 +40,7 @@ pub(crate) struct Making {
 }
 
 /// One layer of an image that is put together.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct AssembledLayer {
     pub(crate) diff_id: Digest,
     /// The snapshot that it was unpacked to or made in.
@@ -49,6 +49,8 @@ pub(crate) struct AssembledLayer {
     pub(crate) making: Option<Making>,
     /// The blob that its manifest had for it.
     pub(crate) blob: Option<Descriptor>,
+    /// Where that comes from, if not from where the image does.
+    pub(crate) origin: Option<Origin>,
 }
 
 /// The layers of one image.
@@ -89,6 +91,16 @@ impl ImageLayers {
         self.layers.iter().map(stored).collect()
     }
 
+    /// Whether layers come from a cache and not from snapshots.
+    pub fn is_elsewhere(&self) -> bool {
+        self.layers.iter().any(|layer| layer.origin.is_some())
+    }
+
+    /// Where the blob of a layer comes from.
+    fn origin_of<'a>(&'a self, layer: &'a AssembledLayer) -> &'a Origin {
+        layer.origin.as_ref().unwrap_or(&self.origin)
+    }
+
     fn keep(&self, held: Held) {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner).push(held);
     }
@@ -114,17 +126,41 @@ impl Layers for ImageLayers {
         if let Some(blob) = &layer.blob
             && (!format.force || compression_of(&blob.media_type) == Some(format.compression))
         {
-            let held = self.engine.fetch_blob(blob, &self.origin, None)?;
+            let held = self.engine.fetch_blob(blob, self.origin_of(layer), None)?;
             self.keep(held);
             return Ok(blob.clone());
         }
-        let (blob, held) = self.engine.layer_blob(layer, &self.origin, format)?;
+        let (blob, held) = self.engine.layer_blob(layer, self.origin_of(layer), format)?;
         self.keep(held);
         Ok(blob)
     }
 
+    fn describe(&self, index: usize, format: &LayerFormat) -> Result<Descriptor, LayerError> {
+        let layer = &self.layers[index];
+        match &layer.blob {
+            Some(blob)
+                if self.is_elsewhere()
+                    && matches!(self.origin_of(layer), Origin::Registry(_))
+                    && (!format.force
+                        || compression_of(&blob.media_type) == Some(format.compression)) =>
+            {
+                Ok(blob.clone())
+            }
+            _ => self.blob(index, format),
+        }
+    }
+
+    fn bring(&self, index: usize, blob: &Descriptor) -> Result<(), LayerError> {
+        let layer = &self.layers[index];
+        if layer.blob.as_ref().is_some_and(|own| own.digest == blob.digest) {
+            self.keep(self.engine.fetch_blob(blob, self.origin_of(layer), None)?);
+        }
+        Ok(())
+    }
+
     fn origin(&self, index: usize) -> Option<Reference> {
-        match (&self.origin, &self.layers[index].blob) {
+        let layer = &self.layers[index];
+        match (self.origin_of(layer), &layer.blob) {
             (Origin::Registry(reference), Some(_)) => Some(reference.clone()),
             _ => None,
         }
@@ -145,7 +181,7 @@ impl Layers for ImageLayers {
 }
 
 /// The compression that a layer's media type tells.
-fn compression_of(media: &str) -> Option<Compression> {
+pub(crate) fn compression_of(media: &str) -> Option<Compression> {
     match media {
         media_type::OCI_LAYER | media_type::DOCKER_LAYER => Some(Compression::None),
         media_type::OCI_LAYER_GZIP | media_type::DOCKER_LAYER_GZIP => Some(Compression::Gzip),
@@ -254,6 +290,7 @@ impl Engine {
             snapshot: layer.snapshot.as_ref().and_then(|text| text.parse().ok()),
             making: None,
             blob: layer.blob.clone(),
+            origin: None,
         };
         self.layer_blob(&layer, &Origin::Store, &LayerFormat::default())
     }
@@ -339,6 +376,26 @@ impl Engine {
     ) -> Result<(), WorkerError> {
         let value = serde_json::to_vec(blob).expect("a descriptor has only string keys");
         Ok(self.state.put_fact(BLOB_FACT, &blob_key(diff_id, format), &value)?)
+    }
+
+    /// Remembers that a snapshot was made of a layer that came as `blob`: its tar and its blob are
+    /// what they were elsewhere.
+    pub(crate) fn note_layer(
+        &self,
+        making: &Making,
+        diff_id: &Digest,
+        blob: &Descriptor,
+    ) -> Result<(), WorkerError> {
+        let key = serde_json::to_vec(making).expect("a making has only plain fields");
+        self.state.put_fact(MAKING_FACT, diff_id.to_string().as_bytes(), &key)?;
+        self.state.put_fact(DIFF_FACT, &key, diff_id.to_string().as_bytes())?;
+        match compression_of(&blob.media_type) {
+            Some(compression) => {
+                let format = LayerFormat { compression, level: None, force: false };
+                self.remember_blob(diff_id, &format, blob)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Writes the tar of a layer to `out`; stops when the engine is cancelled.

@@ -253,6 +253,7 @@ impl Engine {
                 snapshot: l.snapshot.as_ref().and_then(parse),
                 making: None,
                 blob: l.blob.clone(),
+                origin: None,
             })
             .collect();
         let leaf = stored.snapshot.as_ref().and_then(parse);

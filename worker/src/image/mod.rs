@@ -14,6 +14,7 @@ mod resolve;
 pub use assemble::{Assembly, HistorySource};
 pub use handle::{ImageHandle, ImageLayer, Origin};
 pub use layers::ImageLayers;
+pub(crate) use layers::{AssembledLayer, Making, compression_of};
 pub use layout::{DockerImage, Layout, LayoutError, Member, Wanted};
 pub use load::Loaded;
 pub use resolve::{ImageRequest, Location, PullPolicy, Resolver};

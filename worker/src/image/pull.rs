@@ -23,11 +23,18 @@ use super::{ImageHandle, ImageLayer};
 const PARALLEL_LAYERS: usize = 4;
 
 /// A layer that was unpacked and not yet put on another one; leased.
-struct Held {
+pub(crate) struct Held {
     layer: Unpacked,
     /// What it has reserved below the ceiling.
     growing: Growing,
     _lease: cache::Held,
+}
+
+impl Held {
+    /// The layer, and what keeps it while it gets its place.
+    pub(crate) fn into_parts(self) -> (Unpacked, cache::Held) {
+        (self.layer, self._lease)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,6 +103,7 @@ impl Engine {
                 created: Timestamp::EPOCH,
                 rewrite: Rewrite::Never,
                 lease: None,
+                lazy: None,
             },
         };
         let payload = Payload {
@@ -118,6 +126,7 @@ impl Engine {
         let parent = below.and_then(|t| t.snapshot.as_ref());
         let snapshot = self.snapshotter.attach(parent, layer.layer)?;
         self.state.wrote();
+        layer.growing.is_now(self, &snapshot.id);
         let made = self.agree(image_content(diff_ids), &snapshot.id, Rewrite::Never)?;
         self.mark_pulled(&made.payload, image)?;
         Ok(made.output)
@@ -126,7 +135,6 @@ impl Engine {
     /// The longest run of lower layers that is unpacked already, for this image or another one.
     fn unpacked_prefix(
         &self,
-        layer.growing.is_now(self, &snapshot.id);
         diff_ids: &[Digest],
     ) -> Result<(usize, Option<TreeOutput>), WorkerError> {
         for have in (1..=diff_ids.len()).rev() {
@@ -228,7 +236,7 @@ impl Engine {
     }
 
     /// Unpacks a verified blob and checks that it unpacks to `diff_id`.
-    fn unpack_blob(
+    pub(crate) fn unpack_blob(
         &self,
         image: &str,
         blob: &Descriptor,

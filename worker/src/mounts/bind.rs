@@ -23,6 +23,7 @@ use crate::engine::Engine;
 use crate::error::WorkerError;
 use crate::key::empty_content;
 use crate::output::{Output, Rewrite, TreeOutput};
+use crate::remote_cache::question;
 
 /// Where a copied selection is in its snapshot.
 const PLACE: &str = "selection";
@@ -35,10 +36,17 @@ pub(crate) struct Shown {
     pub(crate) digest: String,
     /// What that is the digest of; none if it is more.
     pub(crate) counted: Option<Arc<Selected>>,
+    /// What a cache may know the digest as the answer to.
+    pub(crate) question: Option<ContentId>,
     source: Source,
 }
 
 impl Shown {
+    /// Whether the files are known, not only their digest.
+    pub(crate) fn is_here(&self) -> bool {
+        !matches!(self.source, Source::Elsewhere)
+    }
+
     /// The position of the input that it shows.
     pub(crate) fn input_of(&self, op: &ExecOp) -> Option<usize> {
         match op.mounts.get(self.mount).map(|mount| &mount.kind) {
@@ -53,11 +61,19 @@ enum Source {
     Result { tree: TreeOutput, path: TreePath },
     /// What is selected of something that is no result.
     Copy { tree: Arc<dyn SourceTree>, selected: Arc<Selected> },
+    /// A path of a result that is elsewhere.
+    Elsewhere,
 }
 
 impl Engine {
-    /// What the bind mounts of `op` show; those of an empty source are left out.
-    pub(crate) fn shown(&self, op: &ExecOp, inputs: &[Output]) -> Result<Vec<Shown>, WorkerError> {
+    /// What the bind mounts of `op` show; those of an empty source are left out. Of what is
+    /// elsewhere, `answer` tells the digests.
+    pub(crate) fn shown(
+        &self,
+        op: &ExecOp,
+        inputs: &[Output],
+        answer: &dyn Fn(&ContentId) -> Option<ContentId>,
+    ) -> Result<Vec<Shown>, WorkerError> {
         let mut all = Vec::new();
         for (at, mount) in op.mounts.iter().enumerate() {
             let MountKind::Bind { input, source, writable } = &mount.kind else { continue };
@@ -65,7 +81,10 @@ impl Engine {
             let output = inputs
                 .get(*input)
                 .ok_or_else(|| WorkerError::Internal(format!("a mount has no input {input}")))?;
-            all.push(self.show(at, output, source, *writable)?);
+            all.push(match elsewhere(at, output, source, *writable, answer)? {
+                Some(shown) => shown,
+                None => self.show(at, output, source, *writable)?,
+            });
         }
         Ok(all)
     }
@@ -85,11 +104,13 @@ impl Engine {
         let selected = Arc::new(select_path(&*tree, source, name)?);
         // What is written may lead elsewhere in the source: then all of it counts.
         let counted = match (writable, output) {
-            (true, Output::Tree(tree)) => format!("{} {source}", tree.content),
+            (true, Output::Tree(tree)) => whole(tree, source),
             (true, _) => format!("{} {source}", digest(&[select_path(&*tree, "/", name)?])),
             (false, _) => digest(std::slice::from_ref(&*selected)),
         };
         let listed = (!writable).then(|| selected.clone());
+        let tree_of = output.tree().filter(|_| !writable);
+        let question = tree_of.map(|tree| question::of_bind(&tree.content, source));
         let source = match output {
             Output::Tree(tree) => {
                 Source::Result { tree: tree.clone(), path: selected.source.clone() }
@@ -122,7 +143,8 @@ impl Engine {
                 let landing = &Landing::default();
                 let target = Target { root, owner, mode, replace, contents, landing, cancelled };
                 Ok(target.copy(tree, selected, &format!("/{PLACE}"), false)?)
-            });
+            })
+        });
         if let Err(error) = written {
             self.discard(active);
             let cancelled = context.cancel.is_cancelled();
@@ -131,8 +153,37 @@ impl Engine {
         let hints = Hints { contents: contents.into_inner() };
         let snapshot = self.snapshotter.commit(active.active, &hints)?;
         self.state.wrote();
+        active.growing.is_now(self, &snapshot.id);
         Ok(self.agree(content, &snapshot.id, Rewrite::Clamp)?.output)
     }
+}
+
+/// What a mount shows of a result that is elsewhere; none if it is here.
+fn elsewhere(
+    mount: usize,
+    output: &Output,
+    source: &str,
+    writable: bool,
+    answer: &dyn Fn(&ContentId) -> Option<ContentId>,
+) -> Result<Option<Shown>, WorkerError> {
+    let Some(tree) = output.tree().filter(|tree| tree.elsewhere().is_some()) else {
+        return Ok(None);
+    };
+    let (question, digest) = if writable {
+        (None, whole(tree, source))
+    } else {
+        let question = question::of_bind(&tree.content, source);
+        let digest = answer(&question).ok_or_else(|| {
+            WorkerError::Internal("a mount of a tree that is elsewhere".to_owned())
+        })?;
+        (Some(question), digest.to_string())
+    };
+    Ok(Some(Shown { mount, digest, counted: None, question, source: Source::Elsewhere }))
+}
+
+/// What counts where all of a result does.
+fn whole(tree: &TreeOutput, source: &str) -> String {
+    format!("{} {source}", tree.content)
 }
 
 /// The identity of a copied selection.
@@ -156,6 +207,10 @@ impl StepMounts<'_> {
             None => (None, PathBuf::new()),
             Some(Source::Result { tree, path }) => {
                 (Some(tree.clone()), path.as_path().to_path_buf())
+            }
+            Some(Source::Elsewhere) => {
+                let message = "a mount of a tree that is elsewhere";
+                return Err(WorkerError::Internal(message.to_owned()));
             }
             Some(Source::Copy { tree, selected }) => {
                 (Some(engine.copied(&**tree, selected, context)?), PathBuf::from(PLACE))

@@ -1,0 +1,30 @@
+//! Why a cache of another machine cannot be read.
+
+use cache::remote::DocumentError;
+use oci::manifest::ManifestError;
+use registry::RegistryError;
+
+use crate::image::LayoutError;
+
+/// Why a cache of another machine cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The registry refused or failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The directory cannot be read.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The manifest cannot be understood.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The records cannot be understood.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// The config of an image is no JSON.
+    #[error("the config of the image is damaged: {0}")]
+    Config(serde_json::Error),
+    /// It is an image without a cache.
+    #[error("it is an image, and there is no cache in it (build it with --cache-to type=inline)")]
+    NoCache,
+}

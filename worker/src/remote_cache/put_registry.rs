@@ -1,0 +1,58 @@
+//! A cache in a registry.
+
+use std::io::{self, Read};
+
+use exporter::Report;
+use oci::{Descriptor, Reference};
+use registry::Client;
+
+use super::export::{CacheExportError, Put};
+
+/// A repository and a tag in it.
+pub(super) struct Registry<'a> {
+    pub(super) client: &'a Client,
+    pub(super) reference: &'a Reference,
+}
+
+impl Put for Registry<'_> {
+    fn has(&self, manifest: &Descriptor) -> bool {
+        // Whatever else it answers will show when something is pushed.
+        let there = self.client.head(self.reference).ok().flatten();
+        there.is_some_and(|there| there.digest == manifest.digest)
+    }
+
+    fn blob(
+        &self,
+        blob: &Descriptor,
+        from: Option<&Reference>,
+        open: &(dyn Fn() -> io::Result<Box<dyn Read + Send>> + Sync),
+        report: &dyn Report,
+    ) -> Result<(), CacheExportError> {
+        let part = format!("writing layer {}", blob.digest);
+        let progress = Upload { part: &part, report };
+        let cancelled = || report.cancelled();
+        self.client.push_blob(self.reference, blob, from, open, &progress, &cancelled)?;
+        report.done(&part);
+        Ok(())
+    }
+
+    fn finish(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), CacheExportError> {
+        self.client.push_manifest(self.reference, &manifest.media_type, bytes)?;
+        Ok(())
+    }
+}
+
+struct Upload<'a> {
+    part: &'a str,
+    report: &'a dyn Report,
+}
+
+impl registry::Progress for Upload<'_> {
+    fn bytes(&self, done: u64, total: u64) {
+        self.report.progress(self.part, done, total);
+    }
+
+    fn retrying(&self, what: &str, error: &str, attempt: u32) {
+        self.report.progress(&format!("retrying {what} ({attempt}): {error}"), 0, 0);
+    }
+}
