@@ -264,10 +264,11 @@ pub(crate) fn live(dir: &Path) -> Result<BTreeSet<(Holding, String)>, CacheError
     Ok(all)
 }
 
-/// What each live lease holds, by its name.
-pub(crate) fn by_name(
-    dir: &Path,
-) -> Result<Vec<(String, BTreeSet<(Holding, String)>)>, CacheError> {
+/// The name of a lease, and what it holds.
+type Named = (String, BTreeSet<(Holding, String)>);
+
+/// What each live lease holds.
+pub(crate) fn by_name(dir: &Path) -> Result<Vec<Named>, CacheError> {
     let mut all = Vec::new();
     for entry in fs::read_dir(dir).at("list", dir)?.flatten() {
         let path = entry.path();

@@ -13,7 +13,7 @@ use sys::report::Usage;
 use sys::seccomp::Filter;
 use sys::userns::Ids;
 
-use crate::brake::{Brake, Target};
+use crate::brake::{Brake, Engaged, Target};
 use crate::cancel::CancelToken;
 use crate::command::{self, Command};
 use crate::error::{ExecError, Unsupported};
@@ -63,6 +63,14 @@ const KILLED: i32 = 9;
 
 /// Removes a run's control group when all else is done.
 struct GroupGuard(Option<Group>);
+
+impl GroupGuard {
+    /// Memory of a process that was killed for it comes back late; meanwhile the kernel may take
+    /// our init, too, and with it all others.
+    fn lacked_memory(&self) -> bool {
+        self.0.as_ref().is_some_and(|it| it.oom_kills() > 0)
+    }
+}
 
 impl Drop for GroupGuard {
     fn drop(&mut self) {
@@ -215,11 +223,7 @@ impl Executor {
             // EPIPE: the child has ended, and tells why when it is waited for.
             let _ = child.start();
         }
-        // Ends before the child is waited for: its id means nobody else so far.
-        let engaged = brake.map(|brake| {
-            let freezer = group.0.as_ref().and_then(Group::freezer);
-            brake.engage(Target { freezer, init: child.pid() })
-        });
+        let engaged = engage(brake, &group, &child);
         let Program { fds, steps, payload, .. } = program;
         // The write ends must not stay here, or their readers would never see an end.
         drop((fds, payload));
@@ -236,9 +240,7 @@ impl Executor {
                 Err(Explain { steps, spec, command: &command }.failure(operation, errno))
             }
             Ending::Killed if cancel.is_cancelled() => Err(ExecError::Cancelled),
-            // Memory of a process that was killed for it comes back late; meanwhile the kernel may
-            // take our init, too, and with it all others.
-            Ending::Killed if group.0.as_ref().is_some_and(|it| it.oom_kills() > 0) => {
+            Ending::Killed if group.lacked_memory() => {
                 let usage = Usage { status: KILLED, ..Usage::default() };
                 Ok(outcome(usage, group.0.as_ref(), spec, started.elapsed()))
             }
@@ -384,6 +386,13 @@ fn payload(
         stdout,
         stderr,
     })
+}
+
+/// Lets `brake` hold the processes of the child. To be dropped before the child is waited for: until
+/// then its id means nobody else.
+fn engage<'a>(brake: Option<&'a Brake>, group: &GroupGuard, child: &Child) -> Option<Engaged<'a>> {
+    let freezer = group.0.as_ref().and_then(Group::freezer);
+    Some(brake?.engage(Target { freezer, init: child.pid() }))
 }
 
 /// Carries output until the child has ended; kills it when that is asked for.

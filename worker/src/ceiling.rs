@@ -143,7 +143,7 @@ impl Brake for StepBrake {
     }
 }
 
-/// A reader that waits where its user is held.
+/// A reader of what is unpacked: its user is held here, and gets room for what it has read.
 pub(crate) struct Gated<'a, R> {
     reader: R,
     growing: &'a Growing,
@@ -160,7 +160,11 @@ impl<R: Read> Read for Gated<'_, R> {
         if self.growing.pass() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.reader.read(buffer)
+        let count = self.reader.read(buffer)?;
+        if let Some(growth) = &self.growing.growth {
+            growth.take(count as u64).map_err(io::Error::other)?;
+        }
+        Ok(count)
     }
 }
 

@@ -91,7 +91,7 @@ impl Engine {
                 if context.cancel.is_cancelled() {
                     return Err(WorkerError::Cancelled);
                 }
-                Err(error.into())
+                Err(error)
             }
         }
     }

@@ -31,6 +31,8 @@ pub struct Facts {
     pub raise_limits: bool,
     /// Whether overlays take layers one by one (`lowerdir+`, Linux 6.5).
     pub appends_layers: bool,
+    /// Whether the control group of a step can be frozen.
+    pub freezes: bool,
 }
 
 impl Facts {
@@ -56,6 +58,7 @@ impl Facts {
             Version::V2 => "v2",
             Version::Hybrid => "hybrid",
         };
+        facts.freezes = hierarchies.may_freeze(&sys::cgroup::Parent::default());
         for offer in hierarchies.offers() {
             facts.swap |= offer.swap;
             facts.controllers.push(ControllerFacts::new(offer));

@@ -28,7 +28,9 @@ pub(super) struct State {
     pub(super) paths: Vec<PathBuf>,
     pub(super) brakes: Vec<Arc<dyn Brake>>,
     failure: Option<Box<Full>>,
-    pub(super) worst: Worst,
+    worst: Worst,
+    /// When it was walked last.
+    looked: Instant,
     over: bool,
 }
 
@@ -81,6 +83,7 @@ impl Growth {
                 brakes: Vec::new(),
                 failure: None,
                 worst: Worst::default(),
+                looked: Instant::now(),
                 over: false,
             }),
             changed: Condvar::new(),
@@ -188,9 +191,18 @@ impl Growth {
         let want = Want { number: self.number, written, more, least: bytes };
         let never = |pause: Duration| self.sleep_unless(pause, &|| false);
         let tell = |text: &str| self.inner.note(text.to_owned());
-        let got = self.inner.obtain(&self.name, &want, &never, &tell)?;
-        self.state().granted = got.granted;
-        Ok(())
+        match self.inner.obtain(&self.name, &want, &never, &tell) {
+            Ok(got) => {
+                self.state().granted = got.granted;
+                Ok(())
+            }
+            Err(refused) => {
+                if let Refused::Full(full) = &refused {
+                    self.fail(full.clone());
+                }
+                Err(refused)
+            }
+        }
     }
 
     /// Why it failed, if it did.
@@ -255,6 +267,17 @@ impl Growth {
         }
     }
 
+    /// Notes by how much its reservation is exceeded, and how long nobody had looked.
+    pub(super) fn note_excess(&self, written: u64) {
+        let mut state = self.state();
+        let bytes = written.saturating_sub(state.granted);
+        let millis = u64::try_from(state.looked.elapsed().as_millis()).unwrap_or(u64::MAX);
+        state.looked = Instant::now();
+        if bytes > state.worst.bytes {
+            state.worst = Worst { bytes, millis };
+        }
+    }
+
     /// A first look at it.
     pub(super) fn measure(&self) -> Measure {
         Measure::new(&self.inner.root, &self.state().paths)
@@ -263,10 +286,13 @@ impl Growth {
 
 impl Drop for Growth {
     fn drop(&mut self) {
-        let (paths, counted, worst) = {
+        let (paths, counted) = {
             let state = self.state();
-            (state.paths.clone(), state.counted, state.worst)
+            (state.paths.clone(), state.counted)
         };
-        self.inner.end(self.number, measure::usage(&paths).max(counted), worst);
+        let there = measure::usage(&paths);
+        self.note_excess(there);
+        let worst = self.state().worst;
+        self.inner.end(self.number, there.max(counted), worst);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::measure::Measure;
-use super::{Brake, Growth, LOOK, Refused, Worst, human};
+use super::{Brake, Growth, LOOK, Refused, human};
 
 impl Growth {
     /// Looks every [`LOOK`] at how much there is, until [`end`](Self::end): asks for more in good
@@ -21,9 +21,10 @@ impl Growth {
             };
             let reserve = self.inner.limit.ahead() / 2;
             let enough = granted.saturating_sub(reserve);
-            let since = measure.age();
-            let written = measure.look(&paths, enough);
-            self.note_excess(written, granted, since);
+            let (written, exact) = measure.look(&paths, enough);
+            if exact {
+                self.note_excess(written);
+            }
             if written <= enough {
                 continue;
             }
@@ -45,9 +46,8 @@ impl Growth {
         };
         let release = |brakes: &[Arc<dyn Brake>]| brakes.iter().for_each(|brake| brake.release());
         brakes.iter().for_each(|brake| brake.hold());
-        let since = measure.age();
         let written = measure.walk(&paths);
-        self.note_excess(written, granted, since);
+        self.note_excess(written);
         if written.saturating_add(self.inner.limit.ahead() / 2) <= granted {
             // It was somebody else who wrote to this file system.
             release(&brakes);
@@ -76,16 +76,6 @@ impl Growth {
                 brakes.iter().for_each(|brake| brake.stop());
                 false
             }
-        }
-    }
-
-    /// Notes by how much a reservation was exceeded, and how long nobody had looked.
-    fn note_excess(&self, written: u64, granted: u64, since: std::time::Duration) {
-        let bytes = written.saturating_sub(granted);
-        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        let mut state = self.state();
-        if bytes > state.worst.bytes {
-            state.worst = Worst { bytes, millis };
         }
     }
 

@@ -1,5 +1,6 @@
 //! Keeping a state directory small by rules, now and then.
 
+use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +15,7 @@ const LOCK: &str = "policy";
 
 /// The right to apply rules.
 pub struct Turn {
-    lock: FileLock,
+    _lock: FileLock,
 }
 
 impl State {
@@ -31,7 +32,7 @@ impl State {
             return Ok(None);
         }
         let lock = FileLock::acquire_within(&path, Mode::Exclusive, Duration::ZERO)?;
-        Ok(lock.map(|lock| Turn { lock }))
+        Ok(lock.map(|lock| Turn { _lock: lock }))
     }
 
     /// What the state directory takes, in bytes, as du(1) counts, and what its file system has.
@@ -50,7 +51,8 @@ impl Turn {
     /// If the time of the lock file cannot be set.
     pub fn done(self, state: &State) -> Result<(), CacheError> {
         let path = state.lock_path(LOCK);
-        self.lock.file().set_modified(SystemTime::now()).at("touch", &path)
+        let file = File::options().write(true).open(&path).at("open", &path)?;
+        file.set_modified(SystemTime::now()).at("touch", &path)
     }
 }
 

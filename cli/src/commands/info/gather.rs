@@ -31,6 +31,7 @@ pub(super) fn gather(host: &Host, is_root: bool, state: &State) -> Report {
     report.hints.extend(missing.iter().flat_map(Unavailable::hints));
     limits(&mut report, &facts);
     report.snapshots = snapshots(state, tier);
+    report.cache.steps_held_by = if facts.freezes { "freezer" } else { "signals" }.to_owned();
     report
 }
 

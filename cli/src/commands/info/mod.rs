@@ -5,6 +5,7 @@ mod disk;
 mod gather;
 mod programs;
 mod report;
+mod settings;
 mod text;
 
 use worker::forked;
@@ -36,6 +37,7 @@ pub(crate) fn run(args: &InfoArgs, context: &Context) -> Result<(), Failure> {
         Failure::error("cannot look at this host: a copy of this process ended before it had told")
     })?;
     programs::look(&mut report, environment);
+    settings::look(&mut report, environment, &root);
     report.advise(&state);
     let text = match args.format {
         InfoFormat::Text => text::render(&report),

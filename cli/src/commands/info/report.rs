@@ -11,6 +11,7 @@ pub(super) struct Report {
     pub(super) kernel: Kernel,
     pub(super) builds: Builds,
     pub(super) state: StateReport,
+    pub(super) cache: CacheReport,
     pub(super) snapshots: Snapshots,
     pub(super) control_groups: ControlGroups,
     pub(super) networks: Vec<Ability>,
@@ -96,6 +97,28 @@ pub(super) struct StateReport {
     /// Whose it is.
     pub(super) owner: Option<u32>,
     /// Why this user cannot use it, if so.
+    pub(super) problem: Option<String>,
+}
+
+/// How large the cache may become, as far as the environment and the state directory say so.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct CacheReport {
+    /// In bytes.
+    pub(super) ceiling: Option<u64>,
+    /// Who said so.
+    pub(super) ceiling_from: Option<String>,
+    /// How steps are held that would write more: `freezer` or `signals`.
+    pub(super) steps_held_by: String,
+    /// Whether the file system of the state directory is not larger than the ceiling: then it
+    /// cannot be exceeded for a moment.
+    pub(super) exact: bool,
+    /// The largest excess over a reservation that was ever seen in this state directory, in bytes.
+    pub(super) largest_excess: u64,
+    /// How many milliseconds nobody had looked then.
+    pub(super) looked_after: u64,
+    /// The names of the rules by which the cache is kept small.
+    pub(super) rules: Vec<String>,
+    /// What is wrong with the settings.
     pub(super) problem: Option<String>,
 }
 

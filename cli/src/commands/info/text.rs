@@ -1,5 +1,7 @@
 //! The report for people: names in one column, what there is to say in another.
 
+use cache::ceiling::human;
+
 use super::report::{Ability, Report};
 use crate::progress::text;
 
@@ -30,6 +32,7 @@ pub(super) fn render(report: &Report) -> String {
     let owner = state.owner.map(|it| format!("owner {it}"));
     lines.line("", &list([kind, free, whiteouts, owner].into_iter().flatten()));
     lines.reason(state.problem.as_ref());
+    cache(&mut lines, report);
     let decided = if report.snapshots.decided { " (decided when it was made)" } else { "" };
     lines.line("snapshots", &format!("{}{decided}", report.snapshots.kind));
     lines.reason(report.snapshots.reason.as_ref());
@@ -49,6 +52,34 @@ pub(super) fn render(report: &Report) -> String {
         lines.0.push_str(&format!("hint: {}\n", text::clean(hint, false)));
     }
     lines.0
+}
+
+fn cache(lines: &mut Lines, report: &Report) {
+    let cache = &report.cache;
+    let Some(ceiling) = cache.ceiling else {
+        lines.line("ceiling", "none (--max-cache, DRYDOCK_MAX_CACHE, or maxCache in config.json)");
+        lines.reason(cache.problem.as_ref());
+        return;
+    };
+    let from = cache.ceiling_from.as_deref().unwrap_or_default();
+    lines.line("ceiling", &format!("{} ({from})", human(ceiling)));
+    let how = match cache.steps_held_by.as_str() {
+        "freezer" => "steps are held by freezing their control groups",
+        _ => "steps are held by signals, one process after the other",
+    };
+    let bound = match cache.exact {
+        true => "exact: the file system is not larger",
+        false => {
+            "exceeded by at most what a step writes between two looks (50 ms) beyond its reservation"
+        }
+    };
+    lines.line("", &format!("{bound}; {how}"));
+    if cache.largest_excess > 0 {
+        let (bytes, millis) = (human(cache.largest_excess), cache.looked_after);
+        let text =
+            format!("the largest excess over a reservation so far: {bytes}, after {millis} ms");
+        lines.line("", &text);
+    }
 }
 
 fn builds(lines: &mut Lines, report: &Report) {

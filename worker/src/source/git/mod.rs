@@ -24,6 +24,7 @@ use snapshotter::Hints;
 use solver::{KeyBuilder, StepContext};
 
 use super::Secrets;
+use crate::ceiling::teller;
 use crate::engine::Engine;
 use crate::error::WorkerError;
 use crate::key::{empty_content, step_content};
@@ -38,6 +39,8 @@ use resolve::Resolved;
 use store::Store;
 use tree::Checkout;
 
+/// Where repositories are, in the state directory.
+const REPOSITORIES: &str = "git-v1";
 /// The domain of facts that tell when a commit was committed.
 const TIME_FACT: &str = "git-commit-time";
 /// The domain of the identity of a tree whose files have the time of a commit.
@@ -123,11 +126,19 @@ impl Engine {
         context: &StepContext<'_>,
     ) -> Result<Made, WorkerError> {
         let writable = self.prepare(None)?;
-        let time = match self.git_tree(&writable, source, commit, secrets, context) {
+        // What is fetched is counted, too. The program is not held: it is refused at its end.
+        let fetched = vec![self.state.root().join(REPOSITORIES)];
+        let time = writable.growing.also_at(fetched).and_then(|()| {
+            writable.growing.watched(&teller(context), || {
+                self.git_tree(&writable, source, commit, secrets, context)
+                    .map_err(WorkerError::from)
+            })
+        });
+        let time = match time {
             Ok(time) => time,
             Err(error) => {
                 self.discard(writable);
-                return Err(error.into());
+                return Err(error);
             }
         };
         self.note_time(commit, time)?;
@@ -143,6 +154,7 @@ impl Engine {
         };
         let snapshot = self.snapshotter.commit(writable.active, &Hints::default())?;
         self.state.wrote();
+        writable.growing.is_now(self, &snapshot.id);
         self.agree(step_content(&below, &snapshot.diff_digest, rewrite), &snapshot.id, rewrite)
     }
 
