@@ -152,7 +152,8 @@ impl BlobStore {
         let mut writer = self.writer_of(shared, file, true);
         writer.catch_up(expected.size)?;
         let more = expected.size.saturating_sub(writer.position());
-        writer.growth = self.grow(&writer.path, Some(more))?;
+        let name = format!("blob {}", expected.digest.short());
+        writer.growth = self.grow(&name, &writer.path, Some(more))?;
         Ok(writer)
     }
 
@@ -163,7 +164,7 @@ impl BlobStore {
     pub fn create(&self) -> Result<BlobWriter, CacheError> {
         let (path, file) = durable::create_beside(&self.inflight.join("blob"))?;
         let mut writer = self.writer_of(path, file, false);
-        writer.growth = self.grow(&writer.path, None)?;
+        writer.growth = self.grow("a new blob", &writer.path, None)?;
         Ok(writer)
     }
 
@@ -175,9 +176,14 @@ impl BlobStore {
     }
 
     /// Reserves room below the ceiling, if there is one.
-    fn grow(&self, path: &Path, expected: Option<u64>) -> Result<Option<Growth>, CacheError> {
+    fn grow(
+        &self,
+        name: &str,
+        path: &Path,
+        expected: Option<u64>,
+    ) -> Result<Option<Growth>, CacheError> {
         let Some(ceiling) = self.store.ceiling.get() else { return Ok(None) };
-        let what = What { name: "a blob", paths: vec![path.to_owned()], expected };
+        let what = What { name, paths: vec![path.to_owned()], expected };
         Ok(Some(ceiling.grow(what, &|| false)?))
     }
 

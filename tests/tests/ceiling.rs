@@ -213,6 +213,42 @@ fn privileged_a_step_that_needs_more_fails_and_leaves_nothing() {
     assert!(output.stderr.contains("the cache is full"), "{output}");
 }
 
+#[test]
+fn privileged_a_burst_may_exceed_it_for_a_moment_only() {
+    require_root!();
+    let drydock = Drydock::new();
+    let run = |command: &str| {
+        let context = Context::new(&format!("FROM busybox\nRUN {command}\n"));
+        below(&drydock, &context, 48)
+    };
+    let burst = "for i in 1 2 3 4 5 6; do head -c 33554432 /dev/zero > /burst$i || exit 1; done";
+    let (output, most) = sampled(drydock.state(), || run(burst).fails());
+    assert!(output.stderr.contains("the cache is full: this step wrote"), "{output}");
+    let (builds, (worst, millis)) = ledger(drydock.state());
+    let ceiling = 48 * MIB;
+    eprintln!(
+        "a burst: at most {most} bytes below a ceiling of {ceiling}; the largest excess over a \
+         reservation was {worst} bytes, {millis} ms after the look before"
+    );
+    assert_eq!(builds, Vec::<Value>::new());
+    assert_eq!(unfinished(drydock.state()), Vec::<String>::new());
+    run("head -c 8388608 /dev/zero > /small").ok();
+    assert!(du(drydock.state()) <= ceiling);
+}
+
+#[test]
+fn privileged_plain_copies_reserve_what_is_copied() {
+    require_root!();
+    let drydock = Drydock::new();
+    // The base image has one program of hundreds of names, which plain copies make as many of.
+    let context = Context::new("FROM busybox\nRUN true\n");
+    let copy = |mib: u64| below(&drydock, &context, mib).arg("--snapshotter=copy");
+    let (output, most) = sampled(drydock.state(), || copy(48).fails());
+    assert!(output.stderr.contains("the cache is full: this step wrote"), "{output}");
+    assert!(most <= 48 * MIB, "{most}");
+    assert_eq!(unfinished(drydock.state()), Vec::<String>::new());
+}
+
 /// Two builds that both run and do not both fit: the first one holds what it wrote and sleeps.
 fn contend(drydock: &Drydock) -> (tests::drydock::Running, tests::drydock::Running) {
     let first =
@@ -349,6 +385,8 @@ fn privileged_rules_of_the_state_directory() {
     let large = writing("large", 40);
     let full = drydock.build(&large).fails();
     assert!(full.stderr.contains("(maxCache 24m in config.json)"), "{full}");
+    let info = drydock.command("info").ok().text();
+    assert!(info.contains("ceiling          24MiB (maxCache 24m in config.json)"), "{info}");
     let full = drydock.build(&large).env("DRYDOCK_MAX_CACHE", "28m").fails();
     assert!(full.stderr.contains("(DRYDOCK_MAX_CACHE=28m)"), "{full}");
     drydock.build(&large).env("DRYDOCK_MAX_CACHE", "28m").arg("--max-cache=0").ok();

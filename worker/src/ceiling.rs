@@ -2,12 +2,13 @@
 //! them, and making room.
 
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use cache::ceiling::{Brake, Ceiling, Gate, Growth, Janitor, Limit, Refused, Shares, What};
 use cache::gc::Eviction;
-use snapshotter::{ACTIVE_SUFFIX, SnapshotId};
+use snapshotter::{ACTIVE_SUFFIX, Kind, SnapshotId};
 use solver::{StepContext, Stream};
 
 use crate::engine::Engine;
@@ -19,6 +20,9 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// What messages call what grows: they come after the name of a step.
 const STEP: &str = "this step";
 
+/// The unit of a file's `st_blocks`, in bytes (stat(2)).
+const BLOCK: u64 = 512;
+
 impl Engine {
     /// Holds the state directory below `limit` from now on, on behalf of what people know as
     /// `title`.
@@ -27,6 +31,26 @@ impl Engine {
         let lease = self.state.lease().name();
         let ceiling = Ceiling::new(self.state.root(), limit, lease, title, Box::new(sweeper));
         self.state.set_ceiling(ceiling);
+    }
+
+    /// What a plain copy of a snapshot takes, in bytes: nothing where snapshots are layers, or where
+    /// there is no ceiling that it would matter for. Files of several names are copied for each.
+    pub(crate) fn copy_size(&self, id: Option<&SnapshotId>) -> u64 {
+        let Some(id) = id else { return 0 };
+        if self.snapshotter.kind() != Kind::Copy || self.state.ceiling().is_none() {
+            return 0;
+        }
+        let (mut total, mut open) = (0, vec![self.snapshotter.dir().join(id.to_string())]);
+        while let Some(dir) = open.pop() {
+            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                let Ok(meta) = entry.metadata() else { continue };
+                total += meta.blocks() * BLOCK;
+                if meta.is_dir() {
+                    open.push(entry.path());
+                }
+            }
+        }
+        total
     }
 
     /// Reserves for a snapshot that is going to be made, if there is a ceiling. `expected` bytes
@@ -83,6 +107,14 @@ impl Growing {
     /// Waits while it is held. True if the work is to end.
     pub(crate) fn pass(&self) -> bool {
         self.growth.is_some() && self.gate.pass()
+    }
+
+    /// So many bytes are about to be written: gets room for them.
+    pub(crate) fn will_write(&self, bytes: u64) -> Result<(), WorkerError> {
+        match &self.growth {
+            Some(growth) => Ok(growth.take(bytes)?),
+            None => Ok(()),
+        }
     }
 
     /// What it wrote is a complete snapshot now.

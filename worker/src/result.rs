@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use cache::{Held, Holding};
 use oci::Timestamp;
-use snapshotter::{Active, Hints, Kind, SnapshotId};
+use snapshotter::{Active, Hints, SnapshotId};
 use solver::{ContentId, RecordStore};
 
 use crate::ceiling::Growing;
@@ -65,10 +65,7 @@ impl Engine {
         let id = SnapshotId::random();
         let lease = self.state.lease().hold(Holding::InProgress, &id.to_string())?;
         // Plain copies begin with all that is below.
-        let copied = parent.filter(|_| self.snapshotter.kind() == Kind::Copy);
-        let copied = copied
-            .map(|id| cache::ceiling::snapshot_usage(&self.snapshotter.dir().join(id.to_string())));
-        let known = bytes.saturating_add(copied.unwrap_or_default());
+        let known = bytes.saturating_add(self.copy_size(parent));
         let growing = self.grow_snapshot(&id, (known > 0).then_some(known))?;
         let active = self.snapshotter.prepare_as(id, parent)?;
         Ok(Writable { active, growing, _lease: lease })

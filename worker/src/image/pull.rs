@@ -124,6 +124,7 @@ impl Engine {
         image: &str,
     ) -> Result<TreeOutput, WorkerError> {
         let parent = below.and_then(|t| t.snapshot.as_ref());
+        layer.growing.will_write(self.copy_size(parent))?;
         let snapshot = self.snapshotter.attach(parent, layer.layer)?;
         self.state.wrote();
         layer.growing.is_now(self, &snapshot.id);
