@@ -38,9 +38,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["cache", "exporter", "frontend", "graph", "oci", "registry", "solver", "worker"],
     ),
     ("tests", &["oci"]),
-    ("benches", &["frontend", "oci", "tests"]),
+    ("benches", &["cache", "frontend", "oci", "tests"]),
     // A workspace of its own, for another compiler.
-    ("fuzz", &["frontend", "graph", "oci"]),
+    ("fuzz", &["cache", "frontend", "graph", "oci"]),
 ];
 /// What tests inside a crate may use besides.
 const TESTS_MAY_USE: &[(&str, &[&str])] = &[("registry", &["tests"]), ("worker", &["tests"])];

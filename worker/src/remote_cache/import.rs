@@ -168,8 +168,8 @@ impl Import {
             Some(Err(error)) => {
                 let message =
                     format!("the cache {} cannot be used, going on without it: {error}", self.name);
-                events.event(Event::Failed { id, at, error: error.clone() });
                 events.event(Event::Warning(Warning { id: Some(id), message }));
+                events.event(Event::Failed { id, at, error: error.clone() });
             }
         }
         *told = true;
