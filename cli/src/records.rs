@@ -153,8 +153,10 @@ fn record(node: &Node<'_>, format: DuFormat) -> String {
     let mut out: String = node.branches.iter().map(branch).collect();
     let id = item.id.to_string();
     let digits = id.strip_prefix("sha256:").unwrap_or(&id);
-    match format {
-        DuFormat::Table => out.extend(digits.chars().take(SHORT)),
+    match (format, node.group) {
+        (DuFormat::Table, Group::Snapshots | Group::Blobs) => {
+            out.extend(digits.chars().take(SHORT));
+        }
         _ => out.push_str(&id),
     }
     if !item.description.is_empty() {

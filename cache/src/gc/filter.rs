@@ -99,6 +99,9 @@ pub enum FilterError {
         /// What was probably meant.
         suggestion: Option<&'static str>,
     },
+    /// What follows a comma is no condition; maybe it is the rest of a value.
+    #[error("{0}; a value with a comma stands in double quotes")]
+    AfterComma(Box<Self>),
     /// The key takes a value.
     #[error("filter key {key:?} needs a value, such as {example}")]
     NoValue {
@@ -227,7 +230,12 @@ impl Filter {
             let mut rest = text;
             loop {
                 let condition;
-                (condition, rest) = Condition::read(rest)?;
+                (condition, rest) = Condition::read(rest).map_err(|error| match error {
+                    FilterError::NoKey(_) | FilterError::UnknownKey { .. } if rest != text => {
+                        FilterError::AfterComma(Box::new(error))
+                    }
+                    other => other,
+                })?;
                 let same =
                     |c: &Condition| c.key == condition.key && c.operator == condition.operator;
                 if conditions.iter().any(same) {

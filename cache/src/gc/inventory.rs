@@ -49,11 +49,12 @@ impl State {
         items.extend(self.blob_items()?);
         items.extend(self.shared_items()?);
         items.extend(self.log_items()?);
-        let committed: HashSet<String> = items.iter().map(|item| item.id.to_string()).collect();
-        items.extend(self.files_in(SNAPSHOTS).into_iter().filter_map(|(name, meta)| {
-            let unfinished = meta.is_dir() && !committed.contains(&name);
+        // Complete ones have no suffix; those that cannot be read are counted with the rest.
+        let unfinished =
+            self.files_in(SNAPSHOTS).into_iter().filter(|(name, _)| name.contains('.'));
+        items.extend(unfinished.map(|(name, _)| {
             let text = "a snapshot that is being made";
-            unfinished.then(|| self.place(&format!("{SNAPSHOTS}/{name}"), Kind::State, text))
+            self.place(&format!("{SNAPSHOTS}/{name}"), Kind::State, text)
         }));
         items.extend(self.files_in(CONTEXTS).into_iter().map(|(name, meta)| {
             let text = "local source for context: hashes of its files";

@@ -2,8 +2,7 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use cache::gc::policy::Disk;
-use cache::gc::{Request, disk_usage, tree};
+use cache::gc::{Request, tree};
 use oci::Timestamp;
 
 use super::Context;
@@ -41,9 +40,8 @@ pub(crate) fn prune(args: &PruneArgs, context: &Context) -> Result<(), Failure> 
         ..Request::default()
     };
     if let Some(limits) = args.limits() {
-        let root = engine.state().root();
-        let disk = disk_of(root)?;
-        request.keep_bytes = limits.keep(disk_usage(root), disk);
+        let (used, disk) = engine.state().footprint()?;
+        request.keep_bytes = limits.keep(used, disk);
         if request.keep_bytes.is_none() {
             // Small enough as it is.
             return say(&records::pruned(&cache::gc::Report::default()));
@@ -81,12 +79,4 @@ fn agreed(args: &PruneArgs, filter: &str) -> Result<(), Failure> {
 
 fn say(text: &str) -> Result<(), Failure> {
     console::out(text).map_err(Failure::output)
-}
-
-/// The file system of the state directory.
-fn disk_of(root: &std::path::Path) -> Result<Disk, Failure> {
-    let failed =
-        |e| Failure::error(format!("cannot ask for the free space of {}: {e}", root.display()));
-    let stat = rustix::fs::statvfs(root).map_err(failed)?;
-    Ok(Disk { size: stat.f_blocks * stat.f_frsize, free: stat.f_bavail * stat.f_frsize })
 }

@@ -87,7 +87,8 @@ fn what_is_wanted() {
 fn mistakes_are_told() {
     for (text, part) in [
         ("", "expected KEY, KEY=VALUE, KEY!=VALUE or KEY~=REGEX at \"\""),
-        ("type==regular,", "at \"\""),
+        ("type==regular,", "at \"\"; a value with a comma stands in double quotes"),
+        ("description~=a, b", "unknown filter key \"b\"; the keys are"),
         ("=x", "at \"=x\""),
         ("tpye==regular", "unknown filter key \"tpye\", did you mean \"type\"?; the keys are id,"),
         ("unused==3h", "did you mean \"unused-for\"?"),
