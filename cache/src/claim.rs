@@ -1,29 +1,77 @@
-//! The right to run one step, between processes: a lock named after its key.
+//! The right to run one step, between processes: a lock named after its key, whose file tells
+//! those who wait for it what becomes of the step.
 
-use std::mem::MaybeUninit;
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use solver::{ActionKey, Claim};
+use solver::{ActionKey, Claim, News, Outlet};
 
 use crate::error::{At, CacheError};
-use crate::lock::{self, FileLock};
+use crate::inflight::{news, want};
+use crate::lock::FileLock;
 
-/// A wait looks at the lock again at least this often, whatever inotify says (it sees nothing
-/// on some file systems).
-const BACK_STOP: Duration = Duration::from_millis(20);
+/// The most that is told of one run, in bytes: whoever follows it misses the rest. The build that
+/// runs it keeps it all.
+const MAX_TOLD: u64 = 1 << 30;
 
 /// A claimed key.
 pub(crate) struct KeyClaim {
     key: ActionKey,
-    _lock: FileLock,
+    want: PathBuf,
+    outlet: Arc<KeyOutlet>,
+    /// None while it is being dropped.
+    lock: Option<FileLock>,
+}
+
+/// Where the holder of a key tells of its step.
+struct KeyOutlet {
+    want: PathBuf,
+    /// Shares the lock's open file, not the lock: that is freed when the claim is dropped.
+    told: Mutex<Told>,
+}
+
+struct Told {
+    file: File,
+    bytes: u64,
+    /// Half a frame may be there, or too much: nothing can follow it.
+    ended: bool,
 }
 
 impl Claim for KeyClaim {
     fn key(&self) -> ActionKey {
         self.key
+    }
+
+    fn outlet(&self) -> Arc<dyn Outlet> {
+        self.outlet.clone()
+    }
+}
+
+impl Outlet for KeyOutlet {
+    fn tell(&self, news: &News<'_>) {
+        let bytes = news::encode(news);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.bytes = told.bytes.saturating_add(bytes.len() as u64);
+        // Nobody's result depends on it: on a full disk those who follow see less.
+        if !told.ended && (told.bytes > MAX_TOLD || told.file.write_all(&bytes).is_err()) {
+            told.ended = true;
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        want::is_wanted(&self.want)
+    }
+}
+
+impl Drop for KeyClaim {
+    fn drop(&mut self) {
+        self.lock = None;
+        let told = self.outlet.told.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those who follow it were woken when its name went, before it was free: now it is.
+        let _ = told.file.set_modified(std::time::SystemTime::now());
+        want::sweep(&self.want);
     }
 }
 
@@ -33,59 +81,16 @@ pub(crate) fn path(locks: &Path, key: &ActionKey) -> PathBuf {
 }
 
 /// Claims `key`; none if somebody else has it.
-pub(crate) fn claim(locks: &Path, key: &ActionKey) -> Result<Option<KeyClaim>, CacheError> {
-    let lock = FileLock::try_transient(&path(locks, key))?;
-    Ok(lock.map(|lock| KeyClaim { key: *key, _lock: lock }))
-}
-
-/// Waits until nobody has `key`, or `timeout` is over. True if it is free.
-pub(crate) fn wait(locks: &Path, key: &ActionKey, timeout: Duration) -> Result<bool, CacheError> {
+pub(crate) fn claim(
+    locks: &Path,
+    inflight: &Path,
+    key: &ActionKey,
+) -> Result<Option<KeyClaim>, CacheError> {
     let path = path(locks, key);
-    if lock::is_free(&path)? {
-        return Ok(true);
-    }
-    let end = Instant::now() + timeout;
-    let watch = Watch::new(&path);
-    loop {
-        // After the watch was set: what happened before is seen here, what comes later, there.
-        if lock::is_free(&path)? {
-            return Ok(true);
-        }
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(false);
-        }
-        match &watch {
-            Some(watch) => watch.wait(left.min(BACK_STOP)).at("watch", &path)?,
-            None => std::thread::sleep(left.min(BACK_STOP)),
-        }
-    }
-}
-
-/// An inotify watch on one lock file: a holder that ends removes it, one that is killed has it
-/// closed.
-struct Watch(rustix::fd::OwnedFd);
-
-impl Watch {
-    /// None where the host has no watches left: then the back-stop does it.
-    fn new(path: &Path) -> Option<Self> {
-        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
-        let events = WatchFlags::CLOSE_WRITE | WatchFlags::ATTRIB | WatchFlags::DELETE_SELF;
-        inotify::add_watch(&fd, path, events).ok()?;
-        Some(Self(fd))
-    }
-
-    fn wait(&self, limit: Duration) -> Result<(), rustix::io::Errno> {
-        let limit = Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() };
-        match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&limit)) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Ok(_) => {
-                let mut buffer = [MaybeUninit::uninit(); 1024];
-                let mut events = inotify::Reader::new(&self.0, &mut buffer);
-                while events.next().is_ok() {}
-                Ok(())
-            }
-            Err(e) => Err(e),
-        }
-    }
+    let Some(lock) = FileLock::try_new_transient(&path)? else { return Ok(None) };
+    let file = lock.file().try_clone().at("open", &path)?;
+    let want = want::path(inflight, key);
+    let told = Mutex::new(Told { file, bytes: 0, ended: false });
+    let outlet = Arc::new(KeyOutlet { want: want.clone(), told });
+    Ok(Some(KeyClaim { key: *key, want, outlet, lock: Some(lock) }))
 }

@@ -19,6 +19,7 @@ mod filesystem;
 mod fold;
 mod format;
 mod guarded;
+mod inflight;
 mod journal;
 mod lock;
 mod record;

@@ -76,7 +76,7 @@ impl FileLock {
         for _ in 0..MAX_REOPENS {
             let file = open(path)?;
             if !try_lock(&file, Mode::Exclusive).at("lock", path)? {
-                // One that only probes (see `is_free`) holds it shared, for a moment.
+                // One that only probes (whoever follows its holder) holds it shared, for a moment.
                 if !try_lock(&file, Mode::Shared).at("lock", path)? {
                     return Ok(None);
                 }
@@ -91,6 +91,24 @@ impl FileLock {
     }
 }
 
+impl FileLock {
+    /// The same, of a file that is empty: what a killed holder wrote goes first.
+    pub(crate) fn try_new_transient(path: &Path) -> Result<Option<Self>, CacheError> {
+        for _ in 0..MAX_REOPENS {
+            let Some(lock) = Self::try_transient(path)? else { return Ok(None) };
+            if lock.file.metadata().at("look at", path)?.len() == 0 {
+                return Ok(Some(lock));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The locked file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
 impl Drop for FileLock {
     fn drop(&mut self) {
         if let Some(path) = &self.remove {
@@ -101,13 +119,9 @@ impl Drop for FileLock {
     }
 }
 
-/// Whether nobody holds `path` exclusively. Takes nothing.
-pub(crate) fn is_free(path: &Path) -> Result<bool, CacheError> {
-    match File::open(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        Err(e) => Err(e).at("open", path),
-        Ok(file) => try_lock(&file, Mode::Shared).at("lock", path),
-    }
+/// Frees what [`try_lock`] took.
+pub(crate) fn unlock(file: &File) {
+    let _ = flock(file, FlockOperation::Unlock);
 }
 
 /// Tries to lock an open file.
@@ -131,7 +145,8 @@ pub(crate) fn is_same_file(file: &File, path: &Path) -> bool {
     }
 }
 
-fn open(path: &Path) -> Result<File, CacheError> {
+/// Opens a file to lock it, making it if need be.
+pub(crate) fn open(path: &Path) -> Result<File, CacheError> {
     // Rust opens with O_CLOEXEC: no program that a step runs can inherit the lock.
     File::options()
         .read(true)
@@ -162,9 +177,20 @@ mod tests {
         let path = dir.path().join("k");
         let held = FileLock::try_transient(&path).unwrap().unwrap();
         assert!(FileLock::try_transient(&path).unwrap().is_none());
-        assert!(!is_free(&path).unwrap());
         drop(held);
-        assert!(is_free(&path).unwrap() && !path.exists());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_killed_holder_wrote_goes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("k");
+        fs::write(&path, "news of a step").unwrap();
+        let held = FileLock::try_new_transient(&path).unwrap().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        assert!(FileLock::try_new_transient(&path).unwrap().is_none());
+        drop(held);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -5,10 +5,9 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use oci::Timestamp;
-use solver::{ActionKey, Claim, ContentId, KeyBuilder, Record, RecordStore, StoreError};
+use solver::{ActionKey, Claim, ContentId, KeyBuilder, Record, RecordStore, StoreError, Watch};
 
 use crate::ceiling::Ceiling;
 use crate::blob::BlobStore;
@@ -23,6 +22,7 @@ use crate::fold;
 use crate::format::{self, Dialect};
 use crate::history::History;
 use crate::image::ImageStore;
+use crate::inflight::{Watcher, want};
 use crate::journal::{Journal, Name};
 use crate::lease::{self, DeadLease, Holding, Lease};
 use crate::lock::{FileLock, Mode};
@@ -333,6 +333,12 @@ impl State {
                 drop(FileLock::try_transient(&entry.path())?);
             }
         }
+        let inflight = self.inflight_dir();
+        for entry in fs::read_dir(&inflight).at("list", &inflight)?.flatten() {
+            if entry.file_name().to_str().is_some_and(want::is_want) {
+                want::sweep(&entry.path());
+            }
+        }
         self.empty_trash();
         Ok(())
     }
@@ -350,14 +356,15 @@ impl RecordStore for State {
     }
 
     fn claim(&self, key: &ActionKey) -> Result<Option<Box<dyn Claim>>, StoreError> {
-        let claimed = claim::claim(&self.root.join("locks"), key);
+        let claimed = claim::claim(&self.root.join("locks"), &self.inflight_dir(), key);
         let claimed = claimed.map_err(|e| StoreError::new("claim a step", e))?;
         Ok(claimed.map(|c| Box::new(c) as Box<dyn Claim>))
     }
 
-    fn wait(&self, key: &ActionKey, timeout: Duration) -> Result<bool, StoreError> {
-        claim::wait(&self.root.join("locks"), key, timeout)
-            .map_err(|e| StoreError::new("wait for a step of another build", e))
+    fn watch(&self) -> Result<Box<dyn Watch>, StoreError> {
+        let watcher = Watcher::new(self.root.join("locks"), self.inflight_dir());
+        let watcher = watcher.map_err(|e| StoreError::new("wait for steps of other builds", e))?;
+        Ok(Box::new(watcher))
     }
 
     fn publish(&self, claim: &dyn Claim, record: &Record) -> Result<(), StoreError> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use cache::Everything;
 use oci::layer::TreePath;
+use solver::RecordStore;
 
 const ROUNDS: usize = 15;
 
@@ -58,6 +59,39 @@ fn an_unchanged_build() {
         n += 1;
     });
     println!("claim, publish, finish: {time:?}");
+}
+
+#[test]
+#[ignore = "prints times"]
+fn handing_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (maker, waiter) = (common::open(dir.path()), common::open(dir.path()));
+    let (freed, mut times) = (std::sync::Mutex::new(Instant::now()), Vec::new());
+    for n in 0..ROUNDS {
+        let record = common::record(&format!("step {n}"));
+        let claim = maker.claim(&record.key).unwrap().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                assert!(common::follow(&waiter, &record.key, Duration::from_secs(10)).1);
+                let found = waiter.get(&record.key, oci::Timestamp::EPOCH).unwrap();
+                (found.is_some(), Instant::now())
+            });
+            common::eventually(|| claim.outlet().is_wanted());
+            std::thread::sleep(Duration::from_millis(5));
+            maker.publish(&*claim, &record).unwrap();
+            *freed.lock().unwrap() = Instant::now();
+            drop(claim);
+            let (found, at) = waiting.join().unwrap();
+            assert!(found);
+            times.push(at.saturating_duration_since(*freed.lock().unwrap()));
+        });
+    }
+    times.sort();
+    println!(
+        "from the end of a claim to the record elsewhere: {:?}, at most {:?}",
+        times[ROUNDS / 2],
+        times[ROUNDS - 1]
+    );
 }
 
 fn tree(dir: &Path, directories: usize, files: usize) {

@@ -7,7 +7,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use cache::Holding;
-use common::{content, get, key, open, publish, record, role, spawn};
+use common::{content, follow, get, key, open, publish, record, role, spawn};
 use oci::Timestamp;
 use solver::RecordStore;
 
@@ -62,7 +62,7 @@ fn solver() {
                 break;
             }
             let Some(claim) = state.claim(&key(&name)).unwrap() else {
-                state.wait(&key(&name), Duration::from_secs(10)).unwrap();
+                follow(&state, &key(&name), Duration::from_secs(10));
                 continue;
             };
             if get(&state, &name).is_none() {
@@ -121,7 +121,7 @@ fn what_a_killed_process_leaves() {
     assert!(state.claim(&key("held")).unwrap().is_none());
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
-            let freed = state.wait(&key("held"), Duration::from_secs(20)).unwrap();
+            let (_, freed) = follow(&state, &key("held"), Duration::from_secs(20));
             (freed, Instant::now())
         });
         std::thread::sleep(Duration::from_millis(20));

@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{content, dialect, get, key, open, publish, record};
+use common::{content, dialect, follow, get, key, open, publish, record};
 use oci::Timestamp;
 use solver::RecordStore;
 
@@ -82,12 +82,12 @@ fn a_claim_is_exclusive_and_wakes_who_waits() {
     assert!(state.claim(&key("a")).unwrap().is_none());
     assert!(other.claim(&key("a")).unwrap().is_none());
     assert!(other.claim(&key("b")).unwrap().is_some());
-    assert!(!other.wait(&key("a"), Duration::from_millis(5)).unwrap());
-    assert!(other.wait(&key("b"), Duration::from_secs(5)).unwrap());
+    assert!(!follow(&other, &key("a"), Duration::from_millis(5)).1);
+    assert!(follow(&other, &key("b"), Duration::from_secs(5)).1);
     let freed = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            assert!(other.wait(&key("a"), Duration::from_secs(10)).unwrap());
+            assert!(follow(&other, &key("a"), Duration::from_secs(10)).1);
             assert!(freed.load(Ordering::SeqCst));
         });
         std::thread::sleep(Duration::from_millis(30));

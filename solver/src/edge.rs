@@ -20,7 +20,7 @@ pub(crate) enum State {
     Queued,
     /// It has a job slot: a thread claims its key, looks again, runs, and publishes.
     Running,
-    /// Another process makes its key; it holds nothing.
+    /// Another process makes its key, or has just made it; it holds nothing.
     Blocked,
     /// Nothing happens to it any more.
     Ended(Ending),
@@ -64,6 +64,8 @@ pub(crate) enum Signal {
     Slot,
     /// Another process holds its key.
     Busy,
+    /// Nobody holds its key any more.
+    Freed,
     /// It ran, and its record is published.
     Ran,
     /// It failed, in whatever it was doing.
@@ -73,6 +75,13 @@ pub(crate) enum Signal {
         /// Whether people were told that it had started.
         started: bool,
     },
+    /// Results that it was to be made of cannot be had after all.
+    Lost {
+        /// How many of its inputs are being made again.
+        missing: usize,
+    },
+    /// It had ended, and its result cannot be had after all.
+    Reopen,
     /// The build is being stopped.
     Stop,
 }
@@ -80,7 +89,7 @@ pub(crate) enum Signal {
 /// What the scheduler has to do for a vertex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Give it a progress identity and tell of it.
+    /// Give it a progress identity and tell of it, unless it has one; take its inputs.
     Announce,
     /// Describe it, look its key up and load the result, on a thread.
     Look,
@@ -94,8 +103,10 @@ pub(crate) enum Request {
     Attempt,
     /// Give its job slot back.
     FreeSlot,
-    /// Wait until nobody holds its key, then look it up, on a thread.
-    AwaitKey,
+    /// Follow its key's holder until nobody holds it, on the thread for that.
+    FollowKey,
+    /// Look it up again and load the result, on a thread.
+    LookAgain,
     /// Tell that it ended well; let go on what needs it.
     Finish,
     /// Tell that it failed; stop everything else.
@@ -111,6 +122,9 @@ pub(crate) fn step(state: State, signal: Signal) -> (State, &'static [Request]) 
     use State::{Blocked, Ended, Following, Known, Looking, Queued, Running, Waiting};
 
     match (state, signal) {
+        (Ended(Cached | Ready | Ran), Signal::Reopen) => {
+            (Looking, &[Request::Announce, Request::Look])
+        }
         (Ended(_), _) => (state, &[]),
 
         (Waiting { missing: 0 }, Signal::Begin) | (Waiting { missing: 1 }, Signal::InputDone) => {
@@ -130,9 +144,17 @@ pub(crate) fn step(state: State, signal: Signal) -> (State, &'static [Request]) 
         (Blocked, Signal::Missed) => (Queued, &[Request::Enqueue]),
 
         (Queued, Signal::Slot) => (Running, &[Request::Attempt]),
-        (Running, Signal::Busy) => (Blocked, &[Request::FreeSlot, Request::AwaitKey]),
+        (Running, Signal::Busy) => (Blocked, &[Request::FreeSlot, Request::FollowKey]),
+        (Blocked, Signal::Freed) => (Blocked, &[Request::LookAgain]),
         (Running, Signal::Found) => (Ended(Cached), &[Request::FreeSlot, Request::Finish]),
         (Running, Signal::Ran) => (Ended(Ran), &[Request::FreeSlot, Request::Finish]),
+
+        (Looking, Signal::Lost { missing: 0 }) => (Looking, &[Request::Announce, Request::Look]),
+        (Running, Signal::Lost { missing: 0 }) => {
+            (Looking, &[Request::FreeSlot, Request::Announce, Request::Look])
+        }
+        (Looking, Signal::Lost { missing }) => (Waiting { missing }, &[]),
+        (Running, Signal::Lost { missing }) => (Waiting { missing }, &[Request::FreeSlot]),
 
         (Running, Signal::Failed) => (Ended(Failed), &[Request::FreeSlot, Request::Fail]),
         (Looking | Blocked, Signal::Failed) => (Ended(Failed), &[Request::Fail]),
@@ -140,6 +162,10 @@ pub(crate) fn step(state: State, signal: Signal) -> (State, &'static [Request]) 
             (Ended(Cancelled), &[Request::FreeSlot, Request::ShowCancelled])
         }
         (Running, Signal::Stopped { started: false }) => (Ended(Dropped), &[Request::FreeSlot]),
+        // It was shown as running: it ran elsewhere.
+        (Blocked, Signal::Stopped { started: true }) => {
+            (Ended(Cancelled), &[Request::ShowCancelled])
+        }
         (Looking | Blocked, Signal::Stopped { .. }) => (Ended(Dropped), &[]),
 
         // Where a thread is at work, it is the thread that sees the cancel token and answers.
@@ -206,12 +232,25 @@ mod tests {
     fn a_busy_key_is_awaited_without_a_slot() {
         let (state, requests) = follow(State::Running, &[Signal::Busy]);
         assert_eq!(state, State::Blocked);
-        assert_eq!(requests, [Request::FreeSlot, Request::AwaitKey]);
+        assert_eq!(requests, [Request::FreeSlot, Request::FollowKey]);
+        assert_eq!(step(state, Signal::Freed), (State::Blocked, &[Request::LookAgain][..]));
         assert_eq!(
             step(state, Signal::Found),
             (State::Ended(Ending::Cached), &[Request::Finish][..])
         );
         assert_eq!(step(state, Signal::Missed), (State::Queued, &[Request::Enqueue][..]));
+    }
+
+    #[test]
+    fn what_was_lost_is_waited_for_and_described_again() {
+        let (state, requests) = follow(State::Running, &[Signal::Lost { missing: 1 }]);
+        assert_eq!((state, requests), (State::Waiting { missing: 1 }, vec![Request::FreeSlot]));
+        assert_eq!(follow(state, &[Signal::InputDone]).0, State::Looking);
+        assert_eq!(follow(State::Looking, &[Signal::Lost { missing: 0 }]).0, State::Looking);
+        let ended = State::Ended(Ending::Cached);
+        assert_eq!(follow(ended, &[Signal::Reopen]).0, State::Looking);
+        let failed = State::Ended(Ending::Failed);
+        assert_eq!(follow(failed, &[Signal::Reopen]).0, failed);
     }
 
     #[test]
@@ -233,6 +272,10 @@ mod tests {
         assert_eq!(cancelled.1, [Request::FreeSlot, Request::ShowCancelled]);
         let dropped = step(State::Running, Signal::Stopped { started: false });
         assert_eq!(dropped.1, [Request::FreeSlot]);
+        let cancelled = step(State::Blocked, Signal::Stopped { started: true });
+        assert_eq!(cancelled.1, [Request::ShowCancelled]);
+        let dropped = step(State::Blocked, Signal::Stopped { started: false });
+        assert_eq!(dropped.1, []);
     }
 
     fn any_signal() -> impl Strategy<Value = Signal> {
@@ -246,9 +289,11 @@ mod tests {
             Just(Signal::Follow),
             Just(Signal::Slot),
             Just(Signal::Busy),
+            Just(Signal::Freed),
             Just(Signal::Ran),
             Just(Signal::Failed),
             any::<bool>().prop_map(|started| Signal::Stopped { started }),
+            (0usize..3).prop_map(|missing| Signal::Lost { missing }),
             Just(Signal::Stop),
         ]
     }

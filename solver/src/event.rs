@@ -1,6 +1,10 @@
 //! What happens during a build, as it is told to people.
 
+use std::sync::Arc;
+
 use oci::Timestamp;
+
+use crate::share::Outlet;
 
 /// The identity of one line of progress within one build, in order of appearance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +71,13 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// It goes on although the build is being stopped: another build wants its result.
+    Finishing {
+        /// Which.
+        id: ProgressId,
+        /// Whether the caller has asked the build to stop; otherwise it has failed.
+        asked: bool,
+    },
     /// Part of its work, such as one download; repeated as it goes on.
     Status {
         /// Which vertex.
@@ -117,5 +128,17 @@ pub trait EventSink: Send + Sync {
     /// Tells output of a step.
     fn log(&self, id: ProgressId, stream: Stream, data: &[u8]) {
         self.event(Event::Log { id, stream, data: data.to_vec(), at: Timestamp::now() });
+    }
+
+    /// What the step tells from now on is for those who follow it in other processes, too. What they may
+    /// not see is for the sink to know: so it is the sink that hands it to `outlet`.
+    fn share(&self, id: ProgressId, outlet: Arc<dyn Outlet>) {
+        let _ = (id, outlet);
+    }
+
+    /// Nothing more is told of the step while it runs: what is held back of its output goes to those
+    /// who follow it now.
+    fn settle(&self, id: ProgressId) {
+        let _ = id;
     }
 }

@@ -1,7 +1,7 @@
 //! What one thread does for one vertex, from start to end, without asking the scheduler.
 //!
 //! The order of locks lives here: a claim exists only inside [`Job::attempt`], which holds a job
-//! slot already and takes nothing else.
+//! slot already and takes nothing else. Waiting for others is the waiter's.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -12,15 +12,17 @@ use std::time::{Duration, Instant};
 use graph::VertexIndex;
 use oci::Timestamp;
 
+use crate::share::{News, Outlet};
 use crate::solution::Outcome;
+use crate::waiter::{Attended, Desk};
 use crate::work::WorkError;
 use crate::{
-    ActionKey, CancelToken, ContentId, Description, Done, Event, EventSink, ProgressId, Record,
-    RecordStore, StepContext, StoreError, Work,
+    ActionKey, CancelToken, ContentId, Description, Done, Event, EventSink, Gathered, ProgressId,
+    Record, RecordStore, StepContext, StoreError, Stream, Work,
 };
 
-/// How long a thread waits for another process's key before it looks at the cancel token.
-const WAIT_SLICE: Duration = Duration::from_millis(100);
+/// What is told where the output of another process's run was shown, and no result came of it.
+const AGAIN: &[u8] = b"the other build could not finish it: it is run again\n";
 
 /// A vertex's key and what it was made of.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub(crate) struct Failure {
     pub(crate) cause: Cause,
     /// Since when, if people have not been told that it started.
     pub(crate) untold: Option<Timestamp>,
+    /// When it failed.
+    pub(crate) at: Timestamp,
 }
 
 /// Whose fault it was.
@@ -67,11 +71,15 @@ pub(crate) enum Reply<O> {
     Found(Reached<O>),
     /// The key, and that it has no acceptable record.
     Unknown(Keyed),
+    /// Nobody holds the key any more.
+    Freed,
     /// Nobody holds the key any more, and it has no acceptable record.
     Missed,
     Busy,
     Ran(Reached<O>),
     Failed(Failure),
+    /// Inputs at these positions cannot be had after all.
+    Lost(Vec<usize>),
     Stopped {
         started: bool,
     },
@@ -80,6 +88,8 @@ pub(crate) enum Reply<O> {
 /// An answer, and about whom.
 pub(crate) struct Message<O> {
     pub(crate) vertex: VertexIndex,
+    /// Since when it runs, if people have been told so.
+    pub(crate) told: Option<Timestamp>,
     pub(crate) reply: Reply<O>,
 }
 
@@ -90,6 +100,10 @@ pub(crate) struct Setting<'a, W> {
     pub(crate) events: &'a dyn EventSink,
     /// Set when everything should stop, whoever asked for it.
     pub(crate) stop: &'a CancelToken,
+    /// Set by the caller.
+    pub(crate) asked: &'a CancelToken,
+    /// Where steps that run are known.
+    pub(crate) desk: &'a Desk,
 }
 
 /// What a thread has to do.
@@ -99,8 +113,10 @@ pub(crate) enum Task {
     Look,
     /// Claim, look again, run, publish.
     Attempt,
-    /// Wait for the key's holder, look up, load.
-    AwaitKey,
+    /// Follow the run of another process.
+    Follow,
+    /// Look up again, load.
+    LookAgain,
 }
 
 /// One vertex, made ready for a thread.
@@ -114,31 +130,40 @@ pub(crate) struct Job<'a, W: Work> {
     pub(crate) inputs: Arc<[W::Output]>,
     /// Known after the look.
     pub(crate) keyed: Option<Arc<Keyed>>,
-    /// Whether people were told that it started.
-    pub(crate) told: Cell<bool>,
+    /// Since when it runs, if people were told so.
+    pub(crate) told: Cell<Option<Timestamp>>,
 }
 
 impl<W: Work> Job<'_, W> {
     /// Does the task. A panic becomes a failure of the vertex.
     pub(crate) fn answer(self) -> Message<W::Output> {
-        Message { vertex: self.vertex, reply: self.perform() }
+        let began = Timestamp::now();
+        let done = guarded(|| match (self.task, &self.keyed) {
+            _ if self.setting.stop.is_cancelled() => Ok(self.stopped()),
+            (Task::Attempt, Some(keyed)) => self.attempt(keyed),
+            (Task::LookAgain, Some(keyed)) => self.look_again(keyed),
+            _ => self.look(began),
+        });
+        match done {
+            Ok(reply) => self.message(reply),
+            Err(cause) => self.failed(cause, Some(began)),
+        }
     }
 
-    fn perform(&self) -> Reply<W::Output> {
-        let began = Timestamp::now();
-        let done = catch_unwind(AssertUnwindSafe(|| match (self.task, &self.keyed) {
-            _ if self.setting.stop.is_cancelled() => Ok(Reply::Stopped { started: false }),
-            (Task::Attempt, Some(keyed)) => self.attempt(keyed),
-            (Task::AwaitKey, Some(keyed)) => self.await_key(keyed),
-            (Task::Look | Task::Attempt | Task::AwaitKey, _) => self.look(began),
-        }));
-        let cause = match done {
-            Ok(Ok(reply)) => return reply,
-            Ok(Err(cause)) => cause,
-            Err(payload) => Cause::Work(panic_error(payload.as_ref())),
-        };
-        let untold = (!self.told.get()).then_some(began);
-        Reply::Failed(Failure { cause, untold })
+    /// What the scheduler is told.
+    pub(crate) fn message(&self, reply: Reply<W::Output>) -> Message<W::Output> {
+        Message { vertex: self.vertex, told: self.told.get(), reply }
+    }
+
+    /// It failed; `began` is when, if people know nothing of it.
+    pub(crate) fn failed(&self, cause: Cause, began: Option<Timestamp>) -> Message<W::Output> {
+        let at = Timestamp::now();
+        let untold = self.told.get().is_none().then(|| began.unwrap_or(at));
+        self.message(Reply::Failed(Failure { cause, untold, at }))
+    }
+
+    fn stopped(&self) -> Reply<W::Output> {
+        Reply::Stopped { started: self.told.get().is_some() }
     }
 
     fn look(&self, began: Timestamp) -> Result<Reply<W::Output>, Cause> {
@@ -155,9 +180,8 @@ impl<W: Work> Job<'_, W> {
                     ended: Timestamp::now(),
                 }));
             }
-            Err(_) if self.setting.stop.is_cancelled() => {
-                return Ok(Reply::Stopped { started: false });
-            }
+            Ok(Description::Lost(inputs)) => return Ok(Reply::Lost(inputs)),
+            Err(_) if self.setting.stop.is_cancelled() => return Ok(self.stopped()),
             Err(error) => return Err(Cause::Work(error)),
         };
         Ok(match self.look_up(&keyed.key)? {
@@ -166,11 +190,15 @@ impl<W: Work> Job<'_, W> {
         })
     }
 
-    /// A record that is fresh enough and whose data is there.
+    /// A record that is fresh enough and whose data is there, or can be had.
     fn look_up(&self, key: &ActionKey) -> Result<Option<Reached<W::Output>>, StoreError> {
-        let Some(record) = self.setting.store.get(key, self.not_before)? else { return Ok(None) };
-        let output = self.setting.work.load(self.vertex, &self.inputs, &record);
-        Ok(output.map(|output| Reached {
+        let work = self.setting.work;
+        let local = self.setting.store.get(key, self.not_before)?.and_then(|record| {
+            let output = work.load(self.vertex, &self.inputs, &record)?;
+            Some((record, output))
+        });
+        let import = || work.import(self.vertex, key, self.not_before, &self.context());
+        Ok(local.or_else(import).map(|(record, output)| Reached {
             output,
             outcome: Outcome::Cached,
             content: Some(record.content),
@@ -187,19 +215,36 @@ impl<W: Work> Job<'_, W> {
         if let Some(found) = self.look_up(&keyed.key)? {
             return Ok(Reply::Found(found));
         }
+        match self.setting.work.gather(self.vertex, &self.inputs, &self.context()) {
+            Ok(Gathered::Here) => {}
+            Ok(Gathered::Lost(inputs)) => return Ok(Reply::Lost(inputs)),
+            Err(_) if self.setting.stop.is_cancelled() => return Ok(self.stopped()),
+            Err(error) => return Err(Cause::Work(error)),
+        }
+        let outlet = claim.outlet();
+        let lasting = self.setting.work.outlasts_stop(self.vertex).then(|| outlet.clone());
+        let attended = Attended::new(self.setting.desk, self.setting.stop, self.id, lasting);
+        // After it is known there: who stops the build from now on finds it.
         if self.setting.stop.is_cancelled() {
-            return Ok(Reply::Stopped { started: false });
+            return Ok(self.stopped());
         }
         let started = Timestamp::now();
         let clock = Instant::now();
-        self.told.set(true);
-        self.setting.events.event(Event::Started { id: self.id, at: started });
-        let done = match self.setting.work.run(self.vertex, &self.inputs, &self.context()) {
+        outlet.tell(&News::Started(started));
+        if self.told.get().is_none() {
+            self.told.set(Some(started));
+            self.setting.events.event(Event::Started { id: self.id, at: started });
+        }
+        let done = match self.run(&outlet, attended.stop()) {
             Ok(done) => done,
-            Err(_) if self.setting.stop.is_cancelled() => {
-                return Ok(Reply::Stopped { started: true });
+            Err(error) => {
+                if !attended.stop().is_cancelled() {
+                    self.tell_failure(&outlet, &error);
+                }
+                // Also where it went on for others: it is not at fault.
+                let stopped = self.setting.stop.is_cancelled();
+                return if stopped { Ok(self.stopped()) } else { Err(Cause::Work(error)) };
             }
-            Err(error) => return Err(Cause::Work(error)),
         };
         let duration = clock.elapsed();
         let (output, record) = self.record(keyed, done, started, duration);
@@ -213,6 +258,26 @@ impl<W: Work> Job<'_, W> {
             started,
             ended: record.ended,
         }))
+    }
+
+    /// Runs it; its output goes to those who follow it, too.
+    fn run(
+        &self,
+        outlet: &Arc<dyn Outlet>,
+        stop: &CancelToken,
+    ) -> Result<Done<W::Output>, WorkError> {
+        let events = self.setting.events;
+        events.share(self.id, outlet.clone());
+        // Also when it panics: what was held back belongs to them before the claim goes.
+        let _settle = Settle { events, id: self.id };
+        let context = StepContext { id: self.id, events, cancel: stop };
+        self.setting.work.run(self.vertex, &self.inputs, &context)
+    }
+
+    fn tell_failure(&self, outlet: &Arc<dyn Outlet>, error: &WorkError) {
+        if let Some(text) = self.setting.work.tell_failure(self.vertex, error) {
+            outlet.tell(&News::Failed { at: Timestamp::now(), text: text.into() });
+        }
     }
 
     fn record(
@@ -235,18 +300,38 @@ impl<W: Work> Job<'_, W> {
         (done.output, record)
     }
 
-    fn await_key(&self, keyed: &Keyed) -> Result<Reply<W::Output>, Cause> {
-        while !self.setting.store.wait(&keyed.key, WAIT_SLICE)? {
-            if self.setting.stop.is_cancelled() {
-                return Ok(Reply::Stopped { started: false });
-            }
+    /// Another process has made it, or could not.
+    fn look_again(&self, keyed: &Keyed) -> Result<Reply<W::Output>, Cause> {
+        if let Some(found) = self.look_up(&keyed.key)? {
+            return Ok(Reply::Found(found));
         }
-        Ok(self.look_up(&keyed.key)?.map_or(Reply::Missed, Reply::Found))
+        if self.told.get().is_some() {
+            self.setting.events.log(self.id, Stream::Stderr, AGAIN);
+        }
+        Ok(Reply::Missed)
     }
 
     fn context(&self) -> StepContext<'_> {
         StepContext { id: self.id, events: self.setting.events, cancel: self.setting.stop }
     }
+}
+
+/// The output of a step has ended.
+struct Settle<'a> {
+    events: &'a dyn EventSink,
+    id: ProgressId,
+}
+
+impl Drop for Settle<'_> {
+    fn drop(&mut self) {
+        self.events.settle(self.id);
+    }
+}
+
+/// Does what a worker may panic in: then it has failed.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Cause>) -> Result<T, Cause> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    done.unwrap_or_else(|payload| Err(Cause::Work(panic_error(payload.as_ref()))))
 }
 
 fn panic_error(payload: &(dyn Any + Send)) -> WorkError {

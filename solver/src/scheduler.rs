@@ -16,6 +16,7 @@ use crate::edge::{self, Ending, Request, Signal, State};
 use crate::job::{Cause, Failure, Job, Keyed, Message, Reached, Reply, Setting, Task};
 use crate::lookers::Lookers;
 use crate::solution::{Counts, Outcome, Solution, SolveError, SolveOptions, StepReport};
+use crate::waiter::{Desk, Waiter};
 use crate::{ActionKey, CancelToken, Event, EventSink, ProgressId, RecordStore, Work};
 
 /// Brings `targets`, and what they need, to their results: from the store where it knows them,
@@ -44,7 +45,9 @@ pub fn solve<W: Work>(
     let stop = CancelToken::new();
     let linked = stop.clone();
     let _link = options.cancel.on_cancel(move || linked.cancel());
-    let setting = Setting { work, store, events, stop: &stop };
+    let desk = Desk::new();
+    let asked = &options.cancel;
+    let setting = Setting { work, store, events, stop: &stop, asked, desk: &desk };
 
     let reachable = definition.reachable(targets);
     let (replies, inbox) = mpsc::channel();
@@ -67,6 +70,7 @@ pub fn solve<W: Work>(
             failure: None,
             to_look: Vec::new(),
             lookers: Lookers::new(scope, replies.clone()),
+            waiter: Waiter::new(scope, &setting, replies.clone()),
             replies,
         };
         scheduler.run(&inbox);
@@ -90,7 +94,13 @@ struct Node<O> {
     dependents: Vec<VertexIndex>,
     /// Since it is active.
     id: Option<ProgressId>,
+    /// Since when people think that it runs, here or elsewhere.
+    told: Option<Timestamp>,
     inputs: Arc<[O]>,
+    /// Which result of each input is in `inputs`.
+    turns: Vec<u32>,
+    /// How many results it had: another one is brought where the last one cannot be had.
+    turn: u32,
     keyed: Option<Arc<Keyed>>,
     /// Vertices with the same key that wait for this one.
     followers: Vec<VertexIndex>,
@@ -118,7 +128,10 @@ fn nodes<O>(definition: &Definition, reachable: &[VertexIndex], since: Timestamp
             not_before: not_before(vertex.meta.freshness, since),
             dependents: Vec::new(),
             id: None,
+            told: None,
             inputs: Arc::from([]),
+            turns: Vec::new(),
+            turn: 0,
             keyed: None,
             followers: Vec::new(),
             reached: None,
@@ -150,9 +163,10 @@ struct Scheduler<'scope, 'env, W: Work> {
     /// Whether every vertex was told to stop.
     stopped: bool,
     failure: Option<SolveError>,
-    /// Who is to be looked up and was not yet given to a thread.
-    to_look: Vec<VertexIndex>,
+    /// Who is to be looked up, and how, and was not yet given to a thread.
+    to_look: Vec<(VertexIndex, Task)>,
     lookers: Lookers<'scope, 'env, W>,
+    waiter: Waiter<'scope, 'env, W>,
     replies: Sender<Message<W::Output>>,
 }
 
@@ -171,15 +185,15 @@ where
 
     /// The next answer; `None` when no thread is at work any more: then every vertex has ended.
     fn next(&mut self, inbox: &Receiver<Message<W::Output>>) -> Option<Message<W::Output>> {
-        if let ([vertex], 0) = (self.to_look.as_slice(), self.at_work) {
+        if let ([(vertex, task)], 0) = (self.to_look.as_slice(), self.at_work) {
             // Nothing else can happen before its answer, so this thread looks itself: waking
             // another one and being woken would take longer than a hit does.
-            let job = self.job(*vertex, Task::Look);
+            let job = self.job(*vertex, *task);
             self.to_look.clear();
             return Some(job.answer());
         }
-        for vertex in std::mem::take(&mut self.to_look) {
-            let job = self.job(vertex, Task::Look);
+        for (vertex, task) in std::mem::take(&mut self.to_look) {
+            let job = self.job(vertex, task);
             self.at_work += 1;
             self.lookers.hand_out(job, self.at_work);
         }
@@ -224,8 +238,9 @@ where
     }
 
     fn receive(&mut self, message: Message<W::Output>) {
-        let Message { vertex, reply } = message;
+        let Message { vertex, told, reply } = message;
         let node = &mut self.nodes[vertex.0];
+        node.told = told;
         let signal = match reply {
             Reply::Ready(reached) => {
                 node.reached = Some(reached);
@@ -243,6 +258,9 @@ where
                 node.keyed = Some(Arc::new(keyed));
                 Signal::Missed
             }
+            Reply::Freed => Signal::Freed,
+            Reply::Lost(_) if self.stopped => Signal::Stopped { started: told.is_some() },
+            Reply::Lost(inputs) => Signal::Lost { missing: self.bring_again(vertex, &inputs) },
             Reply::Missed => Signal::Missed,
             Reply::Busy => Signal::Busy,
             Reply::Stopped { started } => Signal::Stopped { started },
@@ -256,6 +274,42 @@ where
             // It may have come to a state that waits for something that will not happen.
             self.pending.push_back((vertex, Signal::Stop));
         }
+    }
+
+    /// Has the inputs at `positions` brought to a result again, unless somebody else asked for that
+    /// already; returns how many inputs the vertex has to wait for.
+    fn bring_again(&mut self, vertex: VertexIndex, positions: &[usize]) -> usize {
+        self.stop_leading(vertex);
+        let turns = std::mem::take(&mut self.nodes[vertex.0].turns);
+        let mut missing = 0;
+        for (position, input) in self.definition.vertex(vertex).inputs.iter().enumerate() {
+            let node = &mut self.nodes[input.0];
+            let lost = positions.contains(&position) && turns.get(position) == Some(&node.turn);
+            if lost && matches!(node.state, State::Ended(_)) {
+                let (state, requests) = edge::step(node.state, Signal::Reopen);
+                node.state = state;
+                // To people it is another step: the one that is told of has ended.
+                (node.id, node.told, node.keyed) = (None, None, None);
+                requests.iter().for_each(|request| self.execute(*input, *request));
+            }
+            let node = &mut self.nodes[input.0];
+            if !matches!(node.state, State::Ended(_)) {
+                node.dependents.push(vertex);
+                missing += 1;
+            }
+        }
+        missing
+    }
+
+    /// Lets others make the vertex's key: it may get another one.
+    fn stop_leading(&mut self, vertex: VertexIndex) {
+        let node = &mut self.nodes[vertex.0];
+        let followers = std::mem::take(&mut node.followers);
+        let led = node.keyed.take().map(|keyed| keyed.key);
+        if let Some(key) = led.filter(|key| self.leaders.get(key) == Some(&vertex)) {
+            self.leaders.remove(&key);
+        }
+        self.pending.extend(followers.into_iter().map(|follower| (follower, Signal::Missed)));
     }
 
     /// Tells of the failure, and keeps it if it is the first.
@@ -272,48 +326,63 @@ where
             Cause::Store(source) => (source.to_string(), SolveError::Store(source)),
         };
         let error_line = text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-        self.emit(Event::Failed { id, at: Timestamp::now(), error: error_line });
+        self.emit(Event::Failed { id, at: failure.at, error: error_line });
         self.failure.get_or_insert(error);
     }
 
     fn execute(&mut self, vertex: VertexIndex, request: Request) {
         match request {
             Request::Announce => self.announce(vertex),
-            Request::Look => self.to_look.push(vertex),
+            Request::Look => self.to_look.push((vertex, Task::Look)),
+            Request::LookAgain => self.to_look.push((vertex, Task::LookAgain)),
             Request::Elect => self.elect(vertex),
             Request::Enqueue => {
                 self.queue.insert(vertex);
             }
             Request::Unqueue => {
                 self.queue.remove(&vertex);
+                // It ran elsewhere, and was to be run again.
+                if self.nodes[vertex.0].told.is_some() {
+                    self.show_cancelled(vertex);
+                }
             }
             Request::Attempt => self.spawn(self.job(vertex, Task::Attempt)),
             Request::FreeSlot => self.free_slots += 1,
-            Request::AwaitKey => self.spawn(self.job(vertex, Task::AwaitKey)),
+            Request::FollowKey => {
+                let job = self.job(vertex, Task::Follow);
+                self.at_work += 1;
+                self.waiter.follow(job);
+            }
             Request::Finish => self.finish(vertex),
             Request::Fail => self.stop_all(),
-            Request::ShowCancelled => {
-                if let Some(id) = self.nodes[vertex.0].id {
-                    self.emit(Event::Cancelled { id, at: Timestamp::now() });
-                }
-            }
+            Request::ShowCancelled => self.show_cancelled(vertex),
+        }
+    }
+
+    fn show_cancelled(&self, vertex: VertexIndex) {
+        if let Some(id) = self.nodes[vertex.0].id {
+            self.emit(Event::Cancelled { id, at: Timestamp::now() });
         }
     }
 
     fn announce(&mut self, vertex: VertexIndex) {
-        let id = self.setting.events.next_id();
         let described = self.definition.vertex(vertex);
-        let digest = |at: &VertexIndex| self.definition.digest(*at).to_string();
-        self.emit(Event::Vertex {
-            id,
-            digest: digest(&vertex),
-            name: described.meta.name.clone(),
-            inputs: described.inputs.iter().map(digest).collect(),
+        let id = self.nodes[vertex.0].id.unwrap_or_else(|| {
+            let id = self.setting.events.next_id();
+            let digest = |at: &VertexIndex| self.definition.digest(*at).to_string();
+            self.emit(Event::Vertex {
+                id,
+                digest: digest(&vertex),
+                name: described.meta.name.clone(),
+                inputs: described.inputs.iter().map(digest).collect(),
+            });
+            id
         });
         let output = |at: &VertexIndex| self.nodes[at.0].reached.as_ref().map(|r| r.output.clone());
         let inputs = described.inputs.iter().filter_map(output).collect();
+        let turns = described.inputs.iter().map(|at| self.nodes[at.0].turn).collect();
         let node = &mut self.nodes[vertex.0];
-        node.id = Some(id);
+        (node.id, node.turns) = (Some(id), turns);
         node.inputs = inputs;
     }
 
@@ -328,14 +397,17 @@ where
             not_before: node.not_before,
             inputs: node.inputs.clone(),
             keyed: node.keyed.clone(),
-            told: Cell::new(false),
+            told: Cell::new(node.told),
         }
     }
 
     /// Gives a task that may take long a thread of its own.
     fn spawn(&mut self, job: Job<'env, W>) {
         self.at_work += 1;
+        // Without it, the step just stops when the build does.
+        let _ = self.waiter.start();
         let vertex = job.vertex;
+        let told = job.told.get();
         let replies = self.replies.clone();
         let thread = thread::Builder::new().name(format!("step {}", vertex.0));
         let perform = move || {
@@ -344,8 +416,10 @@ where
         };
         if let Err(error) = thread.spawn_scoped(self.scope, perform) {
             let cause = Cause::Work(format!("cannot start a thread for it: {error}").into());
-            let failure = Failure { cause, untold: Some(Timestamp::now()) };
-            let _ = self.replies.send(Message { vertex, reply: Reply::Failed(failure) });
+            let at = Timestamp::now();
+            let untold = told.is_none().then_some(at);
+            let reply = Reply::Failed(Failure { cause, untold, at });
+            let _ = self.replies.send(Message { vertex, told, reply });
         }
     }
 
@@ -369,11 +443,16 @@ where
         let followers = std::mem::take(&mut node.followers);
         let dependents = std::mem::take(&mut node.dependents);
         node.inputs = Arc::from([]);
+        node.turn += 1;
         let led = node.keyed.as_ref().map(|keyed| keyed.key);
         let at = Timestamp::now();
-        match node.state {
-            State::Ended(Ending::Cached) => self.emit(Event::Cached { id, at }),
-            State::Ended(Ending::Ready) => {
+        match (node.state, node.told) {
+            // It was seen running elsewhere: its time is the time that it took there.
+            (State::Ended(Ending::Cached), Some(told)) => {
+                self.emit(Event::Done { id, at: reached.ended.max(told) });
+            }
+            (State::Ended(Ending::Cached), None) => self.emit(Event::Cached { id, at }),
+            (State::Ended(Ending::Ready), _) => {
                 self.emit(Event::Started { id, at: reached.started });
                 self.emit(Event::Done { id, at });
             }

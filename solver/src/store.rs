@@ -1,20 +1,23 @@
 //! Where records are kept.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use oci::Timestamp;
 
+use crate::share::{Outlet, Watch};
 use crate::{ActionKey, ContentId, Record};
 
 /// A store of records, shared with other processes.
 ///
 /// A worked story. A solver wants step K. [`get`](Self::get) finds nothing, so it takes a job
-/// slot and calls [`claim`](Self::claim). Somebody else runs K: `None`. It gives the slot back
-/// and sits in [`wait`](Self::wait), holding nothing, until K is free; asks `get` again, and finds the
+/// slot and calls [`claim`](Self::claim). Somebody else runs K: `None`. It gives the slot back and,
+/// holding nothing, follows K through its [`watch`](Self::watch): it sees when K started and all
+/// that it tells, from the first byte. When nobody holds K any more it asks `get` again, and finds the
 /// record that the other one published. Had the other one been killed, `get` would still find
 /// nothing; the solver takes a slot again, claims K, asks `get` once more (another waiter may
-/// have been faster), runs the step, calls [`publish`](Self::publish), and drops the claim. From
-/// the moment that `publish` returned, the record survives SIGKILL of every process.
+/// have been faster), runs the step, telling of it through the claim's [`Outlet`], calls
+/// [`publish`](Self::publish), and drops the claim. From the moment that `publish` returned, the
+/// record survives SIGKILL of every process.
 pub trait RecordStore: Sync {
     /// The record of `key`, if there is one whose step started at or after `not_before`.
     ///
@@ -28,11 +31,11 @@ pub trait RecordStore: Sync {
     /// If the store cannot make the claim.
     fn claim(&self, key: &ActionKey) -> Result<Option<Box<dyn Claim>>, StoreError>;
 
-    /// Waits until nobody holds `key`, or `timeout` is over. Claims nothing. True if it is free.
+    /// For waiting.
     ///
     /// # Errors
     /// If the store cannot be watched.
-    fn wait(&self, key: &ActionKey, timeout: Duration) -> Result<bool, StoreError>;
+    fn watch(&self) -> Result<Box<dyn Watch>, StoreError>;
 
     /// Stores `record`, replacing one of the same key. The caller holds the claim.
     ///
@@ -58,6 +61,9 @@ pub trait RecordStore: Sync {
 pub trait Claim: Send {
     /// The key that is claimed.
     fn key(&self) -> ActionKey;
+
+    /// Where to tell of the step.
+    fn outlet(&self) -> Arc<dyn Outlet>;
 }
 
 /// Why the record store cannot be used.

@@ -1,6 +1,7 @@
 //! What the solver needs of a worker.
 
 use graph::VertexIndex;
+use oci::Timestamp;
 
 use crate::{ActionKey, CancelToken, ContentId, EventSink, ProgressId, Record, Stream};
 
@@ -32,6 +33,35 @@ pub trait Work: Sync {
         record: &Record,
     ) -> Option<Self::Output>;
 
+    /// A result of another machine that nobody here has a usable record of: its record, and the
+    /// result, whose data may still be elsewhere. Asked after the store.
+    fn import(
+        &self,
+        vertex: VertexIndex,
+        key: &ActionKey,
+        not_before: Timestamp,
+        context: &StepContext<'_>,
+    ) -> Option<(Record, Self::Output)> {
+        let _ = (vertex, key, not_before, context);
+        None
+    }
+
+    /// Brings here what of the inputs is still elsewhere, before the vertex runs. Answers with the
+    /// positions of those that cannot be had after all: their vertices are brought to a result
+    /// again, and then this one is described again. With none of them it is only described again.
+    ///
+    /// # Errors
+    /// If it fails for another reason, or was cancelled.
+    fn gather(
+        &self,
+        vertex: VertexIndex,
+        inputs: &[Self::Output],
+        context: &StepContext<'_>,
+    ) -> Result<Gathered, WorkError> {
+        let _ = (vertex, inputs, context);
+        Ok(Gathered::Here)
+    }
+
     /// Runs the vertex.
     ///
     /// # Errors
@@ -42,6 +72,25 @@ pub trait Work: Sync {
         inputs: &[Self::Output],
         context: &StepContext<'_>,
     ) -> Result<Done<Self::Output>, WorkError>;
+
+    /// Whether the vertex, while it runs, can go on for other builds when this one is being stopped.
+    fn outlasts_stop(&self, vertex: VertexIndex) -> bool {
+        let _ = vertex;
+        true
+    }
+
+    /// Tells builds that wait for the vertex why it failed; none where it might not fail for them.
+    fn tell_failure(&self, vertex: VertexIndex, error: &WorkError) -> Option<String> {
+        let _ = (vertex, error);
+        None
+    }
+
+    /// The failure of the same vertex in another build, as [`tell_failure`](Self::tell_failure) told it;
+    /// none if this one should find out by itself.
+    fn take_failure(&self, vertex: VertexIndex, told: &str) -> Option<WorkError> {
+        let _ = (vertex, told);
+        None
+    }
 }
 
 /// Why a step failed; the worker's own error type, kept for the caller to look into.
@@ -58,6 +107,19 @@ pub enum Description<O> {
         /// What the key was made of, readable, in the key's order.
         inputs: Vec<(String, String)>,
     },
+    /// It cannot be told: the inputs at these positions, which are elsewhere, cannot be had after
+    /// all.
+    Lost(Vec<usize>),
+}
+
+/// Whether all inputs of a vertex are at hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gathered {
+    /// They are.
+    Here,
+    /// Those at these positions cannot be had; where there are none, what the key was made of
+    /// turned out to be wrong.
+    Lost(Vec<usize>),
 }
 
 /// A vertex that ran.

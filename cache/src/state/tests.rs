@@ -1,6 +1,7 @@
 //! What a loss of power does to records: played by opening with another boot's identity.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
 

@@ -3,11 +3,11 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cache::{Dialect, State};
 use oci::Timestamp;
-use solver::{ActionKey, ContentId, KeyBuilder, Record, RecordStore};
+use solver::{ActionKey, ContentId, Followed, KeyBuilder, News, Record, RecordStore};
 
 pub(crate) fn dialect() -> Dialect {
     Dialect { whiteouts: "overlay-trusted".into(), owner_uid: 0 }
@@ -45,6 +45,25 @@ pub(crate) fn publish(state: &State, record: &Record) {
 
 pub(crate) fn get(state: &State, name: &str) -> Option<Record> {
     state.get(&key(name), Timestamp::EPOCH).unwrap()
+}
+
+/// Follows `key` until nobody holds it, at most `limit`: what was told, and whether it is free.
+pub(crate) fn follow(
+    state: &State,
+    key: &ActionKey,
+    limit: Duration,
+) -> (Vec<News<'static>>, bool) {
+    let mut watch = state.watch().unwrap();
+    let mut run = watch.follow(key).unwrap();
+    let (mut news, end) = (Vec::new(), Instant::now() + limit);
+    loop {
+        match run.next().unwrap() {
+            Followed::News(one) => news.push(one),
+            Followed::Over => return (news, true),
+            Followed::Nothing if Instant::now() >= end => return (news, false),
+            Followed::Nothing => watch.sleep(end.saturating_duration_since(Instant::now())),
+        }
+    }
 }
 
 /// Starts this test program again as one that only plays `role`, an ignored test of that name.

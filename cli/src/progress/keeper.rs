@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use cache::CacheError;
 use cache::build_log::{BuildLogs, End, Recorder};
 use oci::Timestamp;
-use solver::{Event, ProgressId, Stream};
+use solver::{Event, News, Outlet, ProgressId, Stream};
 
 use super::text;
 use crate::masks::{Masked, Masks};
@@ -31,6 +31,8 @@ struct Place {
 struct Inner {
     names: HashMap<ProgressId, String>,
     steps: HashMap<ProgressId, Arc<Mutex<Step>>>,
+    /// Where running steps tell other builds of their output.
+    outlets: HashMap<ProgressId, Arc<dyn Outlet>>,
     recorder: Option<Arc<Recorder>>,
     /// Nothing more can be written.
     broken: bool,
@@ -84,6 +86,7 @@ impl Keeper {
             Event::Cancelled { id, at } => self.end(place, *id, End::Cancelled, *at),
             Event::Started { .. }
             | Event::Cached { .. }
+            | Event::Finishing { .. }
             | Event::Status { .. }
             | Event::Warning(_) => Ok(()),
         };
@@ -105,7 +108,50 @@ impl Keeper {
         let mut step = step.lock().unwrap_or_else(PoisonError::into_inner);
         step.spoke = true;
         let passed = step.stream(stream).pass(&place.masks, data);
+        self.tell(id, stream, at, &passed);
         recorder.log((step.number, &step.name), stream, at, &passed)
+    }
+
+    /// Other builds follow the step through `outlet`.
+    pub(super) fn share(&self, id: ProgressId, outlet: Arc<dyn Outlet>) {
+        if self.place.get().is_some() {
+            self.lock().outlets.insert(id, outlet);
+        }
+    }
+
+    /// The output of the step has ended: those who follow it get the rest. A problem comes up again
+    /// when it ends.
+    pub(super) fn settle(&self, id: ProgressId) {
+        let Some(place) = self.place.get() else { return };
+        let spoke = self.lock().steps.contains_key(&id);
+        if let (true, Ok(Some((recorder, step)))) = (spoke, self.step(place, id)) {
+            let mut step = step.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = self.flush(place, (id, &recorder), &mut step, Timestamp::now());
+        }
+        self.lock().outlets.remove(&id);
+    }
+
+    /// Writes what is held back.
+    fn flush(
+        &self,
+        place: &Place,
+        (id, recorder): (ProgressId, &Recorder),
+        step: &mut Step,
+        at: Timestamp,
+    ) -> Result<(), CacheError> {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let passed = step.stream(stream).end(&place.masks);
+            self.tell(id, stream, at, &passed);
+            recorder.log((step.number, &step.name), stream, at, &passed)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, id: ProgressId, stream: Stream, at: Timestamp, data: &[u8]) {
+        let outlet = self.lock().outlets.get(&id).cloned();
+        if let Some(outlet) = outlet {
+            outlet.tell(&News::Output { stream, at, data: data.into() });
+        }
     }
 
     fn end(
@@ -122,10 +168,7 @@ impl Keeper {
         }
         let Some((recorder, step)) = self.step(place, id)? else { return Ok(()) };
         let mut step = step.lock().unwrap_or_else(PoisonError::into_inner);
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let passed = step.stream(stream).end(&place.masks);
-            recorder.log((step.number, &step.name), stream, at, &passed)?;
-        }
+        self.flush(place, (id, &recorder), &mut step, at)?;
         if failed && step.spoke {
             self.lock().failed.get_or_insert(step.number);
         }

@@ -125,6 +125,7 @@ impl Model {
             Event::Done { id, at } => self.end(*id, *at, State::Done),
             Event::Failed { id, at, error } => self.end(*id, *at, State::Failed(error.clone())),
             Event::Cancelled { id, at } => self.end(*id, *at, State::Cancelled),
+            Event::Finishing { .. } => {}
             Event::Status { id, name, current, total, started, completed } => {
                 let part = Part {
                     name: text::clean(name, false),

@@ -146,7 +146,7 @@ impl Renderer for Plain {
     fn event(&mut self, model: &Model, event: &Event, now: Timestamp, out: &mut Vec<u8>) {
         let step = |id: &ProgressId| model.step(*id);
         let Some(step) = (match event {
-            Event::Vertex { .. } => None,
+            Event::Vertex { .. } | Event::Finishing { .. } => None,
             Event::Started { id, .. } => {
                 self.say(*id, now, []);
                 step(id)

@@ -90,6 +90,7 @@ impl Renderer for RawJson {
             | Event::Cancelled { id, .. } => {
                 status.vertexes.extend(model.step(*id).map(vertex));
             }
+            Event::Finishing { .. } => {}
             Event::Status { id, name, current, total, started, completed } => {
                 status.statuses.extend(digest(id).map(|vertex| VertexStatus {
                     id: name,
@@ -124,6 +125,10 @@ impl Renderer for RawJson {
     fn note(&mut self, text: &str, out: &mut Vec<u8>) {
         let warning = VertexWarning { vertex: None, level: 1, short: STANDARD.encode(text) };
         write(&SolveStatus { warnings: vec![warning], ..SolveStatus::default() }, out);
+    }
+
+    fn remark(&mut self, text: &str, out: &mut Vec<u8>) {
+        self.note(text, out);
     }
 
     fn tick(&mut self, _: &Model, _: Timestamp, _: (usize, usize), _: &mut Vec<u8>) {}

@@ -1,5 +1,7 @@
 //! What every view of progress can do.
 
+use std::io::Write;
+
 use oci::Timestamp;
 use solver::Event;
 
@@ -13,6 +15,11 @@ pub trait Renderer: Send {
     /// A remark that belongs to no step.
     fn note(&mut self, text: &str, out: &mut Vec<u8>);
 
+    /// A remark that people wait for, after they asked the build to stop.
+    fn remark(&mut self, text: &str, out: &mut Vec<u8>) {
+        let _ = writeln!(out, "{text}");
+    }
+
     /// Time has passed.
     fn tick(&mut self, model: &Model, now: Timestamp, size: (usize, usize), out: &mut Vec<u8>);
 
@@ -20,7 +27,7 @@ pub trait Renderer: Send {
     fn finish(&mut self, model: &Model, now: Timestamp, size: (usize, usize), out: &mut Vec<u8>);
 }
 
-/// The view that shows nothing.
+/// The view that shows nothing, unless somebody waits for the end.
 pub struct Quiet;
 
 impl Renderer for Quiet {

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use cache::build_log::BuildLogs;
 use oci::Timestamp;
-use solver::{Event, EventSink, ProgressId, Stream, Warning};
+use solver::{Event, EventSink, Outlet, ProgressId, Stream, Warning};
 
 use super::View;
 use super::keeper::{Keeper, KeptFailure};
@@ -174,6 +174,14 @@ impl EventSink for Progress {
     fn next_id(&self) -> ProgressId {
         ProgressId(self.next.fetch_add(1, Ordering::Relaxed))
     }
+
+    fn share(&self, id: ProgressId, outlet: Arc<dyn Outlet>) {
+        self.keeper.share(id, outlet);
+    }
+
+    fn settle(&self, id: ProgressId) {
+        self.keeper.settle(id);
+    }
 }
 
 impl Inner {
@@ -186,6 +194,11 @@ impl Inner {
         let now = Timestamp::now();
         match event {
             Event::Log { id, stream, data, at } => self.log(*id, *stream, data, *at, now),
+            Event::Finishing { id, asked } => {
+                let name = self.model.step(*id).map_or("a step", |step| &step.name);
+                let text = text::finishing(name, *asked);
+                self.renderer.remark(&text, &mut self.out);
+            }
             event => self.renderer.event(&self.model, event, now, &mut self.out),
         }
         !self.out.is_empty()

@@ -43,6 +43,12 @@ pub fn log_time(seconds: f64) -> String {
     format!("{seconds:.precision$}")
 }
 
+/// That a step goes on for another build, and how to end that: `asked` if the build was asked to stop.
+pub fn finishing(name: &str, asked: bool) -> String {
+    let how = if asked { "Ctrl-C again to stop" } else { "Ctrl-C to stop" };
+    format!("finishing {} for another build ({how})", clean(name, false))
+}
+
 /// A line without what would move a terminal's cursor or change its state; escape sequences for
 /// colours stay if `colours` says so.
 pub fn clean(line: &str, colours: bool) -> String {

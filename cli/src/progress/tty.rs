@@ -197,6 +197,11 @@ impl Renderer for Tty {
         self.changed = true;
     }
 
+    fn remark(&mut self, text: &str, _: &mut Vec<u8>) {
+        self.notes.push(text::clean(text, false));
+        self.changed = true;
+    }
+
     fn tick(&mut self, model: &Model, now: Timestamp, size: (usize, usize), out: &mut Vec<u8>) {
         let running = model.steps().iter().any(|s| s.state == State::Running);
         if !std::mem::take(&mut self.changed) && !running {

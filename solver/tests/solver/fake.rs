@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,9 @@ use graph::{
 use oci::Timestamp;
 use solver::work::WorkError;
 use solver::{
-    ActionKey, CancelToken, Claim, ContentId, Description, Done, Event, EventSink, KeyBuilder,
-    ProgressId, Record, RecordStore, Solution, SolveError, SolveOptions, StepContext, StoreError,
-    Work, solve,
+    ActionKey, CancelToken, Claim, ContentId, Description, Done, Event, EventSink, Follow,
+    Followed, KeyBuilder, News, Outlet, ProgressId, Record, RecordStore, Solution, SolveError,
+    SolveOptions, StepContext, StoreError, Waker, Watch, Work, solve,
 };
 
 /// Longer than any test should take; a hang ends as a failure.
@@ -46,6 +46,10 @@ pub(crate) enum Act {
     Hang,
     /// Runs until so many run at the same time.
     Meet(usize),
+    /// Runs until the gate is opened.
+    Gate,
+    /// Runs until the gate is opened, and fails.
+    GateFail,
 }
 
 /// How one vertex behaves.
@@ -85,6 +89,8 @@ pub(crate) struct Fake {
     running: AtomicUsize,
     pub(crate) most_running: AtomicUsize,
     pub(crate) describes: AtomicUsize,
+    /// Where steps wait.
+    pub(crate) gate: AtomicBool,
 }
 
 impl Fake {
@@ -153,6 +159,9 @@ impl Work for Fake {
         let end = Instant::now() + PATIENCE;
         while match spec.act {
             Act::Hang => !context.cancel.is_cancelled(),
+            Act::Gate | Act::GateFail => {
+                !self.gate.load(Ordering::SeqCst) && !context.cancel.is_cancelled()
+            }
             Act::Meet(count) => self.most_running.load(Ordering::SeqCst) < count,
             _ => false,
         } {
@@ -164,6 +173,8 @@ impl Work for Fake {
             Act::Fail => Err(format!("{} exited\nwith 1", spec.label).into()),
             Act::Panic => panic!("bad index in {}", spec.label),
             Act::Hang => Err("killed".into()),
+            Act::Gate if context.cancel.is_cancelled() => Err("killed".into()),
+            Act::GateFail => Err("the gate is broken".into()),
             _ => {
                 let content = self.make(vertex.0, inputs);
                 // It may have made the data again that had gone.
@@ -171,6 +182,15 @@ impl Work for Fake {
                 Ok(Done { content, payload, output: Tree(content) })
             }
         }
+    }
+
+    fn tell_failure(&self, vertex: VertexIndex, error: &WorkError) -> Option<String> {
+        let tells = !matches!(self.specs[vertex.0].act, Act::Hang | Act::Gate);
+        tells.then(|| format!("as there: {error}"))
+    }
+
+    fn take_failure(&self, _vertex: VertexIndex, told: &str) -> Option<WorkError> {
+        told.starts_with("as there").then(|| told.to_owned().into())
     }
 }
 
@@ -187,13 +207,26 @@ pub(crate) struct Memory {
 #[derive(Default)]
 struct Inner {
     state: Mutex<Kept>,
-    freed: Condvar,
+    /// Something was told or freed, or somebody called a waker.
+    changed: Condvar,
 }
 
 #[derive(Default)]
 struct Kept {
     records: HashMap<ActionKey, Record>,
-    claimed: HashSet<ActionKey>,
+    claimed: HashMap<ActionKey, Arc<Mutex<Vec<News<'static>>>>>,
+    /// How many want a key.
+    wanted: HashMap<ActionKey, usize>,
+    changes: u64,
+}
+
+impl Inner {
+    fn change<T>(&self, change: impl FnOnce(&mut Kept) -> T) -> T {
+        let mut kept = self.state.lock().unwrap();
+        kept.changes += 1;
+        self.changed.notify_all();
+        change(&mut kept)
+    }
 }
 
 /// A claim; dropping it wakes those who wait.
@@ -206,12 +239,104 @@ impl Claim for Held {
     fn key(&self) -> ActionKey {
         self.key
     }
+
+    fn outlet(&self) -> Arc<dyn Outlet> {
+        let told = self.inner.state.lock().unwrap().claimed[&self.key].clone();
+        Arc::new(Teller { key: self.key, inner: self.inner.clone(), told })
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.inner.state.lock().unwrap().claimed.remove(&self.key);
-        self.inner.freed.notify_all();
+        self.inner.change(|kept| kept.claimed.remove(&self.key));
+    }
+}
+
+struct Teller {
+    key: ActionKey,
+    inner: Arc<Inner>,
+    told: Arc<Mutex<Vec<News<'static>>>>,
+}
+
+impl Outlet for Teller {
+    fn tell(&self, news: &News<'_>) {
+        let news = match news.clone() {
+            News::Started(at) => News::Started(at),
+            News::Output { stream, at, data } => {
+                News::Output { stream, at, data: data.into_owned().into() }
+            }
+            News::Failed { at, text } => News::Failed { at, text: text.into_owned().into() },
+        };
+        self.inner.change(|_| self.told.lock().unwrap().push(news));
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.inner.state.lock().unwrap().wanted.get(&self.key).is_some_and(|count| *count > 0)
+    }
+}
+
+/// One thread that waits.
+struct Sleeper {
+    inner: Arc<Inner>,
+    seen: u64,
+}
+
+impl Watch for Sleeper {
+    fn follow(&mut self, key: &ActionKey) -> Result<Box<dyn Follow>, StoreError> {
+        let inner = self.inner.clone();
+        let told = inner.change(|kept| {
+            *kept.wanted.entry(*key).or_default() += 1;
+            kept.claimed.get(key).cloned()
+        });
+        Ok(Box::new(Run { key: *key, inner, told, taken: 0, wants: true }))
+    }
+
+    fn sleep(&mut self, limit: Duration) {
+        let kept = self.inner.state.lock().unwrap();
+        let nothing_new = |kept: &mut Kept| kept.changes == self.seen;
+        let (kept, _) = self.inner.changed.wait_timeout_while(kept, limit, nothing_new).unwrap();
+        self.seen = kept.changes;
+    }
+
+    fn waker(&self) -> Waker {
+        let inner = self.inner.clone();
+        Arc::new(move || inner.change(|_| ()))
+    }
+}
+
+struct Run {
+    key: ActionKey,
+    inner: Arc<Inner>,
+    told: Option<Arc<Mutex<Vec<News<'static>>>>>,
+    taken: usize,
+    wants: bool,
+}
+
+impl Follow for Run {
+    fn next(&mut self) -> Result<Followed, StoreError> {
+        let Some(told) = &self.told else { return Ok(Followed::Over) };
+        let held =
+            |kept: &Kept| kept.claimed.get(&self.key).is_some_and(|now| Arc::ptr_eq(now, told));
+        let over = !held(&self.inner.state.lock().unwrap());
+        let news = told.lock().unwrap().get(self.taken).cloned();
+        self.taken += usize::from(news.is_some());
+        Ok(match (news, over) {
+            (Some(news), _) => Followed::News(news),
+            (None, false) => Followed::Nothing,
+            (None, true) => Followed::Over,
+        })
+    }
+
+    fn decline(&mut self) {
+        if std::mem::take(&mut self.wants) {
+            self.inner.change(|kept| *kept.wanted.get_mut(&self.key).unwrap() -= 1);
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.decline();
     }
 }
 
@@ -228,8 +353,19 @@ impl Memory {
 
     /// Takes a key as another process would.
     pub(crate) fn hold(&self, key: ActionKey) -> Held {
-        assert!(self.inner.state.lock().unwrap().claimed.insert(key), "free before");
+        let before = self.inner.change(|kept| kept.claimed.insert(key, Arc::default()));
+        assert!(before.is_none(), "free before");
         Held { key, inner: self.inner.clone() }
+    }
+
+    /// Wants a key as another process would, until the answer is dropped.
+    pub(crate) fn want(&self, key: &ActionKey) -> Box<dyn Follow> {
+        self.watch().unwrap().follow(key).unwrap()
+    }
+
+    /// How many want a key.
+    pub(crate) fn wanted(&self, key: &ActionKey) -> usize {
+        self.inner.state.lock().unwrap().wanted.get(key).copied().unwrap_or(0)
     }
 
     pub(crate) fn put(&self, record: Record) {
@@ -258,20 +394,24 @@ impl RecordStore for Memory {
         if let Some(record) = self.late.lock().unwrap().take() {
             self.put(record);
         }
-        let fresh = self.inner.state.lock().unwrap().claimed.insert(*key);
+        let fresh = self.inner.change(|kept| {
+            let fresh = !kept.claimed.contains_key(key);
+            kept.claimed.entry(*key).or_default();
+            fresh
+        });
         Ok(fresh.then(|| Box::new(Held { key: *key, inner: self.inner.clone() }) as Box<dyn Claim>))
     }
 
-    fn wait(&self, key: &ActionKey, timeout: Duration) -> Result<bool, StoreError> {
-        let kept = self.inner.state.lock().unwrap();
-        let held = |kept: &mut Kept| kept.claimed.contains(key);
-        let (_kept, over) = self.inner.freed.wait_timeout_while(kept, timeout, held).unwrap();
-        Ok(!over.timed_out())
+    fn watch(&self) -> Result<Box<dyn Watch>, StoreError> {
+        Ok(Box::new(Sleeper { inner: self.inner.clone(), seen: 0 }))
     }
 
     fn publish(&self, claim: &dyn Claim, record: &Record) -> Result<(), StoreError> {
         assert_eq!(claim.key(), record.key);
-        assert!(self.inner.state.lock().unwrap().claimed.contains(&record.key), "claim is held");
+        assert!(
+            self.inner.state.lock().unwrap().claimed.contains_key(&record.key),
+            "claim is held"
+        );
         if self.fail_publish {
             return Err(StoreError::new("write a record", "disk is full"));
         }
@@ -308,7 +448,7 @@ impl EventSink for Seen {
 
 impl Seen {
     /// The events of each vertex, by name, one letter each: Vertex, Started, Cached, Done,
-    /// Failed, X for cancelled.
+    /// Failed, X for cancelled, N for finishing for another build.
     pub(crate) fn stories(&self) -> BTreeMap<String, String> {
         let mut names = HashMap::new();
         let mut stories: BTreeMap<String, String> = BTreeMap::new();
@@ -326,6 +466,7 @@ impl Seen {
                     (id, 'F')
                 }
                 Event::Cancelled { id, .. } => (id, 'X'),
+                Event::Finishing { id, .. } => (id, 'N'),
                 _ => continue,
             };
             let name = names.get(id).expect("a vertex is announced first").clone();
@@ -352,7 +493,8 @@ impl Seen {
     /// That each vertex told one of the stories that are allowed.
     pub(crate) fn check(&self) {
         for (name, story) in self.stories() {
-            assert!(["V", "VC", "VSD", "VSF", "VSX"].contains(&story.as_str()), "{name}: {story}");
+            let plain = story.replace('N', "");
+            assert!(["V", "VC", "VSD", "VSF", "VSX"].contains(&plain.as_str()), "{name}: {story}");
         }
     }
 }
@@ -394,6 +536,7 @@ impl Bench {
             running: AtomicUsize::new(0),
             most_running: AtomicUsize::new(0),
             describes: AtomicUsize::new(0),
+            gate: AtomicBool::new(false),
         };
         let options = SolveOptions {
             jobs: NonZeroUsize::new(4).unwrap(),
