@@ -110,6 +110,17 @@ pub enum CacheError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// What was decided on a cache mount cannot be completed any more.
+    #[error(
+        "cannot merge {}: the log of its changes is damaged; `drydock prune --filter id={id}` \
+         removes the cache mount, and the next build begins with an empty one", path.display()
+    )]
+    DamagedLog {
+        /// The log.
+        path: PathBuf,
+        /// The id of the copy of the mount.
+        id: String,
+    },
     /// There is no room below the ceiling.
     #[error(transparent)]
     Full(Box<crate::ceiling::Full>),

@@ -1,7 +1,10 @@
 //! `RUN --mount=type=cache` between processes, and what failed and killed steps leave in one.
 
+use std::cell::Cell;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tests::context::Context;
@@ -9,7 +12,7 @@ use tests::drydock::{Drydock, Run};
 use tests::host::{mounts_below, wait_until};
 use tests::person::{Person, fails, ok};
 use tests::random::Random;
-use tests::require_root;
+use tests::{require_root, skip};
 
 /// How long something may take that does not depend on us alone.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -311,4 +314,125 @@ fn privileged_an_ordinary_users_are_the_same() {
     assert!(told.contains("moved\n") && told.contains("is-4\n"), "{told}");
     assert_eq!(copies(&person.state, "/c"), ["0"]);
     assert_eq!(mounts_below(person.dir.path()), Vec::<String>::new());
+}
+
+#[test]
+fn privileged_an_ordinary_users_are_locked_and_outlive_a_kill() {
+    let Some(person) = Person::new("killed transactions of a user", true) else { return };
+    let number = Cell::new(0);
+    // Each in a context of its own: several run at once.
+    let build = |mounts: &[&str], script: &str| {
+        number.set(number.get() + 1);
+        let name = format!("context-{}", number.get());
+        let mounts: Vec<String> =
+            mounts.iter().map(|mount| format!("--mount=type=cache,{mount}")).collect();
+        let text = format!("FROM busybox\nRUN {} : {name}; {script}\n", mounts.join(" "));
+        person.context(&name, &text, &[]);
+        let told = fs::File::create(person.place(&name).join("told")).unwrap();
+        let base = format!("busybox=oci-layout://{}:latest", person.place("base").display());
+        let mut command = person.command();
+        command.args(["build", "--progress=plain", "--build-context", &base]);
+        command.arg(person.place(&name)).stderr(told);
+        let told = person.place(&name).join("told");
+        let told = move || fs::read_to_string(&told).unwrap();
+        (command.spawn().unwrap(), told)
+    };
+    let end = |(mut child, told): (Child, _)| {
+        let told: &dyn Fn() -> String = &told;
+        assert!(child.wait().unwrap().success(), "{}", told());
+        told()
+    };
+    let wait = |told: &dyn Fn() -> String, text: &str| {
+        assert!(wait_until(PATIENCE, || told().contains(text)), "no {text:?}: {}", told());
+    };
+    end(build(&[KEPT], "echo 1 > /c/f"));
+    let (mut child, told) = build(&[KEPT], "echo 2 > /c/f; echo is-in; sleep 600");
+    wait(&told, "is-in\n");
+    assert_eq!(copies(&person.state, "/c"), ["0", "0.step"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(wait_until(PATIENCE, || tests::host::users_of(&person.state).is_empty()));
+    let first = build(&[KEPT, GATE], &format!("echo got-$(cat /c/f); echo 3 > /c/f; {WAIT}"));
+    wait(&first.1, "got-1\n");
+    let second = build(&[KEPT], "echo got-$(cat /c/f)");
+    wait(&second.1, "waiting for cache mount \"/c\", which is in use");
+    open_gate(&person.state);
+    end(first);
+    assert!(end(second).contains("got-3\n"));
+    assert_eq!(copies(&person.state, "/c"), ["0"]);
+    assert_eq!(mounts_below(person.dir.path()), Vec::<String>::new());
+}
+
+/// A small file system that only those see who enter.
+struct SmallDisk {
+    dir: tempfile::TempDir,
+    holder: Child,
+}
+
+impl SmallDisk {
+    /// None, with a printed reason, where there is none to be had.
+    fn new(case: &str) -> Option<Self> {
+        for name in ["unshare", "nsenter"] {
+            if skip::program(name).is_none() {
+                skip::say(case, &format!("{name} is not installed"));
+                return None;
+            }
+        }
+        let dir = tests::temp::directory();
+        let script = "mount -t tmpfs -o size=64m,mode=0755 none \"$0\" && echo made && exec cat";
+        let mut command = Command::new("unshare");
+        command.args(["-m", "--propagation", "private", "sh", "-c", script]).arg(dir.path());
+        let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = [0; 5];
+        let made = holder.stdout.as_mut().unwrap().read_exact(&mut said).is_ok();
+        let disk = Self { dir, holder };
+        if !made {
+            skip::say(case, "a tmpfs cannot be mounted here");
+            return None;
+        }
+        Some(disk)
+    }
+
+    /// What runs a program there.
+    fn enter(&self) -> [String; 2] {
+        ["nsenter".to_owned(), format!("--mount=/proc/{}/ns/mnt", self.holder.id())]
+    }
+
+    /// A path there, as it is seen from here.
+    fn seen(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
+        root.join(path.strip_prefix("/").unwrap())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+#[test]
+fn privileged_a_full_disk_changes_nothing() {
+    require_root!();
+    // What is mounted twice is copied.
+    let twice = "id=/c,target=/again,sharing=locked";
+    for mounts in [&[KEPT][..], &[KEPT, twice][..]] {
+        let Some(disk) = SmallDisk::new("a full disk") else { return };
+        let drydock = Drydock::at(&disk.dir.path().join("state"));
+        let build = |context: &Context| drydock.build(context).wrapped(disk.enter());
+        // Of the copy there is no room for a second one.
+        let first = "echo 1 > /c/f; head -c 36000000 /dev/zero > /c/large";
+        build(&step("1", &["target=/c"], first)).ok();
+        let all = "echo 2 > /c/f; mkdir /c/d; cat /dev/zero > /c/rest; true";
+        let told = build(&step("2", mounts, all)).fails().stderr;
+        let what = match mounts {
+            [_] => "cannot commit what the step changed in cache mount \"/c\"",
+            _ => "cannot keep the changes of a step to cache mount \"/c\" apart",
+        };
+        assert!(told.contains(what) && told.contains("No space left"), "{told}");
+        let image = build(&step("3", &["target=/c"], "cat /c/f > /out; ls /c >> /out")).image();
+        assert_eq!(image.text("out"), "1\nf\nlarge\n", "{mounts:?}");
+        assert_eq!(copies(&disk.seen(drydock.state()), "/c"), ["0"], "{mounts:?}");
+    }
 }

@@ -445,6 +445,11 @@ fn privileged_causes_can_be_read_later() {
     let cause = &document["ran"][0]["causes"][0];
     assert_eq!((&cause["cause"], &cause["path"]), (&"files".into(), &"dir/one".into()));
     assert_eq!(cause["change"], "content");
+    // What each took, and of one with processes what they used.
+    assert!(text.contains("\n    took ") && text.contains(" of processor time"), "{text}");
+    let (copy, run) = (&document["ran"][0], &document["ran"][1]);
+    assert!(copy["millis"].is_u64() && copy["used"].is_null(), "{document}");
+    assert!(run["millis"].is_u64() && run["used"]["cpu_micros"].is_u64(), "{document}");
     let list = explain().arg("--list").ok().text();
     assert_eq!(list.lines().count(), 3, "{list}");
     // The name is the one by which the logs are found.

@@ -162,11 +162,19 @@ fn privileged_locked_mounts_are_for_one_at_a_time() {
     }
 }
 
+/// A secret, and how base64 writes it.
+const VALUE: &str = "s3cr3t-value-of-this-very-test";
+const BASE64: &str = "czNjcjN0LXZhbHVlLW9mLXRoaXMtdmVyeS10ZXN0";
+
+fn hex(value: &str) -> String {
+    value.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[test]
 fn privileged_tmpfs_and_secrets_leave_nothing() {
     require_root!();
     let drydock = Drydock::new();
-    let value = "s3cr3t-value-of-this-very-test";
+    let value = VALUE;
     let file = drydock.place("token");
     fs::write(&file, value).unwrap();
     let context = Context::new(
@@ -175,7 +183,7 @@ fn privileged_tmpfs_and_secrets_leave_nothing() {
          RUN --mount=type=secret,id=tok,mode=440,uid=3,gid=4 --mount=type=secret,id=env,env=TOK \\\n\
              --mount=type=secret,id=both,target=/b,env=BOTH --mount=type=secret,id=none \\\n\
              wc -c < /run/secrets/tok >> /out; stat -c '%a %u %g' /run/secrets/tok >> /out; echo ${#TOK} ${#BOTH} >> /out; \\\n\
-             wc -c < /b >> /out; ls /run/secrets >> /out; (echo x > /run/secrets/tok) 2> /dev/null || echo ro >> /out\n",
+             base64 /b; od -An -tx1 /b; cat /b; wc -c < /b >> /out; ls /run/secrets >> /out; (echo x > /run/secrets/tok) 2> /dev/null || echo ro >> /out\n",
     );
     let secrets = [
         format!("id=tok,src={}", file.display()),
@@ -193,10 +201,16 @@ fn privileged_tmpfs_and_secrets_leave_nothing() {
     }
     let output = build("another value").ok();
     assert!(output.executed().is_empty(), "a secret's value is in no key: {output}");
-    let found = fs_contains(drydock.state(), value.as_bytes());
-    assert_eq!(found, Vec::<String>::new(), "the state directory holds the secret");
-    let needed = Context::new("FROM busybox\nRUN --mount=type=secret,id=missing,required true\n");
-    let output = drydock.build(&needed).fails();
+    for written in [value.to_owned(), hex(value), hex(value).to_uppercase(), BASE64.to_owned()] {
+        let found = fs_contains(drydock.state(), written.as_bytes());
+        assert_eq!(found, Vec::<String>::new(), "the state directory holds {written}");
+    }
+    // A result that was made without it is not taken for one that needs it.
+    let step = |more: &str| {
+        Context::new(&format!("FROM busybox\nRUN --mount=type=secret,id=missing{more} true\n"))
+    };
+    drydock.build(&step("")).ok();
+    let output = drydock.build(&step(",required")).fails();
     assert!(output.stderr.contains("secret \"missing\": the build has none"), "{output}");
 }
 
@@ -232,6 +246,8 @@ fn privileged_ssh_agents_are_lent() {
         0,
         "a socket outlived its step"
     );
+    let needed = Context::new("FROM busybox\nRUN --mount=type=ssh true\n");
+    drydock.build(&needed).ok();
     let needed = Context::new("FROM busybox\nRUN --mount=type=ssh,required true\n");
     let output = drydock.build(&needed).fails();
     assert!(output.stderr.contains("the build lends none of this id"), "{output}");

@@ -135,16 +135,19 @@ impl Description {
 fn shape(mount: &ExecMount) -> String {
     let target = &mount.target;
     let access = |writable: bool| if writable { "rw" } else { "ro" };
+    // A result that was made without it is none of a step that requires it.
+    let must = |required: bool| if required { " required" } else { "" };
     match &mount.kind {
         MountKind::Bind { writable, .. } => format!("bind {target} {}", access(*writable)),
         MountKind::Cache { read_only, .. } => format!("cache {target} {}", access(!read_only)),
         MountKind::Tmpfs { size } => format!("tmpfs {target} {}", size.unwrap_or_default()),
-        MountKind::Secret { id, env, file, mode, uid, gid, .. } => {
+        MountKind::Secret { id, env, file, required, mode, uid, gid } => {
             let env = env.as_deref().unwrap_or_default();
-            format!("secret {id} {target} {file} {env} {mode:o} {uid} {gid}")
+            let rest = must(*required);
+            format!("secret {id} {target} {file} {env} {mode:o} {uid} {gid}{rest}")
         }
-        MountKind::Ssh { id, mode, uid, gid, .. } => {
-            format!("ssh {id} {target} {mode:o} {uid} {gid}")
+        MountKind::Ssh { id, required, mode, uid, gid } => {
+            format!("ssh {id} {target} {mode:o} {uid} {gid}{}", must(*required))
         }
     }
 }

@@ -425,7 +425,10 @@ fn begin(mut mount: CacheMount, wanted: &Wanted<'_>) -> Result<CacheMount, Cache
             // Half a copy, maybe.
             let _ = recover(&mount.places, &mount.trash, &mut || Ok(()));
         }
-        mount.transaction = Some(begun?);
+        mount.transaction = Some(begun.map_err(|source| CacheError::Collect {
+            operation: format!("keep the changes of a step to cache mount {:?} apart", wanted.name),
+            source: Box::new(source),
+        })?);
     }
     Ok(mount)
 }

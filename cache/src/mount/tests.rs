@@ -276,6 +276,8 @@ fn a_damaged_log_is_not_followed() {
     };
     let error = mounts.open(&wanted).unwrap_err().to_string();
     assert!(error.contains("the log of its changes is damaged"), "{error}");
+    let id = format!("prune --filter id={}`", mounts.ids().unwrap()[0]);
+    assert!(error.contains(&id), "{error}");
     assert!(mounts.remove(&mounts.ids().unwrap()[0]).unwrap());
     assert!(mounts.open(&wanted).unwrap().is_some());
 }

@@ -43,6 +43,12 @@ impl Places {
         self.home.join(self.number.to_string())
     }
 
+    /// What `drydock du` and `prune` know the copy by.
+    fn id(&self) -> String {
+        let home = self.home.file_name().unwrap_or_default().to_string_lossy();
+        format!("{home}/{}", self.number)
+    }
+
     fn beside(&self, ending: &str) -> PathBuf {
         self.home.join(format!("{}{ending}", self.number))
     }
@@ -223,10 +229,7 @@ pub(super) fn complete(
         let log = decided.join(LOG);
         let bytes = fs::read(&log).at("read", &log)?;
         let Some(changes) = redo::decode(&bytes) else {
-            return Err(CacheError::Upper {
-                path: log,
-                reason: "the log of its changes is damaged",
-            });
+            return Err(CacheError::DamagedLog { path: log, id: places.id() });
         };
         Merge { base: Tree::open(&base)?, own: Tree::open(&decided)? }.run(&changes, observer)?;
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use cache::StoredBuild;
 use oci::{Digest, Timestamp};
 use serde_json::json;
-use worker::explain::{self, Explain, ExplainedBuild, sentence};
+use worker::explain::{self, Explain, Explained, ExplainedBuild, sentence};
 
 use super::Context;
 use super::failure::Failure;
@@ -13,6 +13,7 @@ use super::session::Store;
 use crate::args::ExplainArgs;
 use crate::console;
 use crate::contexts::{ContextSource, DockerfileSource};
+use crate::progress::text;
 use crate::request::BuildRequest;
 use crate::table::{Table, ago};
 
@@ -62,8 +63,24 @@ fn causes(stored: &StoredBuild, build: &ExplainedBuild) -> String {
     let mut text = format!("{}: {}, {age}: {count} {steps} ran\n", stored.id, build.title);
     for step in &build.ran {
         text.push_str(&format!("{}\n    {}\n", step.step, sentence(&step.causes)));
+        if let Some(numbers) = numbers(step) {
+            text.push_str(&format!("    {numbers}\n"));
+        }
     }
     text
+}
+
+/// What a step took: time, processor time, memory.
+fn numbers(step: &Explained) -> Option<String> {
+    let seconds = |millis: u64| format!("{}.{}s", millis / 1000, millis % 1000 / 100);
+    let mut text = format!("took {}", seconds(step.millis?));
+    if let Some(used) = step.used {
+        text.push_str(&format!("; {} of processor time", seconds(used.cpu_micros / 1000)));
+        if let Some(peak) = used.peak_memory {
+            text.push_str(&format!(", at most {} of memory", text::bytes(peak)));
+        }
+    }
+    Some(text)
 }
 
 fn list(builds: &[Known], json: bool) -> Result<String, Failure> {
@@ -91,7 +108,12 @@ fn document(builds: &[(&StoredBuild, &ExplainedBuild)]) -> Result<String, Failur
         let steps: Vec<_> = build
             .ran
             .iter()
-            .map(|it| json!({"step": it.step, "why": sentence(&it.causes), "causes": it.causes}))
+            .map(|it| {
+                json!({
+                    "step": it.step, "why": sentence(&it.causes), "causes": it.causes,
+                    "millis": it.millis, "used": it.used,
+                })
+            })
             .collect();
         let started = build.started.to_string();
         let value = json!({

@@ -4,6 +4,7 @@ use oci::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::cause::Cause;
+use crate::output::Used;
 
 /// A value longer than this is kept as its digest, in bytes.
 const MAX_VALUE: usize = 16 << 10;
@@ -71,6 +72,12 @@ pub struct Explained {
     pub step: String,
     /// Why it ran.
     pub causes: Vec<Cause>,
+    /// How long it took, in milliseconds; none if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub millis: Option<u64>,
+    /// What its processes used; none of a step without any, or that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Used>,
 }
 
 /// The steps of a build that ran.

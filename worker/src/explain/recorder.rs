@@ -19,6 +19,7 @@ use super::note::{Explained, ExplainedBuild, ImageNote, Note, Part, kept};
 use super::secret;
 use super::selection::{FileEntry, changes};
 use crate::key::{Line, List};
+use crate::output::Used;
 
 /// Grows when the meaning of notes changes.
 const VERSION: u32 = 1;
@@ -72,6 +73,8 @@ pub(crate) struct Recorder<'a> {
     notes: Mutex<Vec<Note>>,
     /// The steps that ran, and why.
     ran: Mutex<Vec<(usize, Vec<Cause>)>>,
+    /// Of those that succeeded: how long they took, in milliseconds, and what they used.
+    used: Mutex<HashMap<usize, (u64, Option<Used>)>>,
     lists: Mutex<HashMap<String, List>>,
     last: OnceLock<Last>,
 }
@@ -91,6 +94,7 @@ impl<'a> Recorder<'a> {
             freshness: vertices.iter().map(|v| v.meta.freshness).collect(),
             notes: Mutex::new(vertices.iter().map(|v| note_of(definition, v)).collect()),
             ran: Mutex::default(),
+            used: Mutex::default(),
             lists: Mutex::default(),
             last: OnceLock::new(),
         }
@@ -142,6 +146,12 @@ impl<'a> Recorder<'a> {
         let mut notes = lock(&self.notes);
         notes[vertex.0].made = true;
         notes[vertex.0].millis = Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// Notes what it took to run a vertex.
+    pub(crate) fn took(&self, vertex: VertexIndex, time: Duration, used: Option<Used>) {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        lock(&self.used).insert(vertex.0, (millis, used));
     }
 
     /// Why a vertex that was described is about to run.
@@ -228,9 +238,11 @@ impl<'a> Recorder<'a> {
         if ran.is_empty() {
             return Ok(());
         }
-        let steps = ran
-            .into_iter()
-            .map(|(vertex, causes)| Explained { step: titles[vertex].clone(), causes });
+        let taken = lock(&self.used);
+        let steps = ran.into_iter().map(|(vertex, causes)| {
+            let (millis, used) = taken.get(&vertex).copied().unzip();
+            Explained { step: titles[vertex].clone(), causes, millis, used: used.flatten() }
+        });
         let build = ExplainedBuild {
             title: self.explain.title.clone(),
             started: self.started,

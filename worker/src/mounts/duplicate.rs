@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use sys::root::{self, Context, PathError};
 use sys::walk::{FileKind, Stat};
 use sys::{copy, walk, xattr};
@@ -35,7 +35,8 @@ type Result<T> = std::result::Result<T, DuplicateError>;
 /// The first entry that cannot be read or made.
 pub(super) fn duplicate(from: &Path, to: &Path, cancelled: &dyn Fn() -> bool) -> Result<()> {
     let open = |dir: &Path| walk::open_dir(rustix::fs::CWD, dir).context("cannot open", dir);
-    let copying = Copying { from: open(from)?, to: open(to)?, links: HashMap::new() };
+    let copying =
+        Copying { from: open(from)?, to: open(to)?, links: HashMap::new(), read: HashMap::new() };
     copying.run(cancelled)
 }
 
@@ -44,6 +45,8 @@ struct Copying {
     to: OwnedFd,
     /// The first name of files that have several.
     links: HashMap<((u32, u32), u64), PathBuf>,
+    /// The times of directories before they were read.
+    read: HashMap<PathBuf, Times>,
 }
 
 impl Copying {
@@ -55,6 +58,8 @@ impl Copying {
         while let Some(dir) = made.get(next).cloned() {
             next += 1;
             let source = walk::open_below(&self.from, &dir).context("cannot open", &dir)?;
+            let times = Times::of(&source, OsStr::new(".")).context("cannot look at", &dir)?;
+            self.read.insert(dir.clone(), times);
             let target = walk::open_below(&self.to, &dir).context("cannot open", &dir)?;
             for entry in walk::read_dir(&source).context("cannot read directory", &dir)? {
                 if cancelled() {
@@ -81,6 +86,8 @@ impl Copying {
         stat: &Stat,
     ) -> io::Result<()> {
         let name = path.file_name().unwrap_or_default();
+        // Reading it below may change when it was last read.
+        let times = Times::of(source, name)?;
         if stat.is_dir() {
             return Ok(rustix::fs::mkdirat(target, name, Mode::from_raw_mode(0o700))?);
         }
@@ -116,7 +123,7 @@ impl Copying {
             rustix::fs::chmodat(target, name, mode, AtFlags::empty())?;
         }
         attributes(source, target, name)?;
-        root::set_mtime_at(target, name, stat.mtime)
+        times.give(target, name)
     }
 
     fn dress(&self, dir: &Path) -> io::Result<()> {
@@ -127,7 +134,25 @@ impl Copying {
         rustix::fs::fchmod(&target, Mode::from_raw_mode(stat.mode))?;
         let here = OsStr::new(".");
         attributes(&source, &target, here)?;
-        root::set_mtime_at(&target, here, stat.mtime)
+        self.read.get(dir).map_or(Ok(()), |times| times.give(&target, here))
+    }
+}
+
+/// When something was read and changed last.
+struct Times(Timestamps);
+
+impl Times {
+    fn of(dir: impl AsFd, name: &OsStr) -> io::Result<Self> {
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let time = |tv_sec: i64, nanos: u64| Timespec { tv_sec, tv_nsec: nanos as i64 };
+        Ok(Self(Timestamps {
+            last_access: time(stat.st_atime, stat.st_atime_nsec),
+            last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+        }))
+    }
+
+    fn give(&self, dir: impl AsFd, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::utimensat(dir, name, &self.0, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 }
 
@@ -175,7 +200,8 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(from.join("s")).unwrap());
         fs::set_permissions(from.join("d/f"), fs::Permissions::from_mode(0o4751)).unwrap();
         let old = UNIX_EPOCH + Duration::from_nanos(5_000_000_007);
-        fs::File::open(from.join("d/f")).unwrap().set_modified(old).unwrap();
+        let read = fs::FileTimes::new().set_modified(old).set_accessed(old);
+        fs::File::open(from.join("d/f")).unwrap().set_times(read).unwrap();
         let fd = fs::File::open(&from).unwrap();
         let marked = xattr::set_at(&fd, OsStr::new("d"), b"user.drydock", b"1").is_ok();
         fs::File::open(from.join("d/e")).unwrap().set_modified(old).unwrap();
@@ -189,6 +215,8 @@ mod tests {
             let of = |m: &fs::Metadata| (m.mode(), m.uid(), m.gid(), m.mtime(), m.mtime_nsec());
             assert_eq!(of(&a), of(&b), "{path}");
         }
+        let read = fs::symlink_metadata(to.join("d/f")).unwrap().accessed();
+        assert_eq!(read.unwrap(), old);
         assert_eq!(fs::read_to_string(to.join("d/e/g")).unwrap(), "text");
         let inode = |path: &str| fs::metadata(to.join(path)).unwrap().ino();
         assert_eq!(inode("d/f"), inode("d/e/g"));
