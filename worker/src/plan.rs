@@ -35,6 +35,8 @@ pub struct PlannedStep {
     pub after: Vec<String>,
     /// How long it took last time, in milliseconds, where that is known.
     pub last_millis: Option<u64>,
+    /// The cache of another machine that its result is in.
+    pub from: Option<String>,
 }
 
 impl Engine {
@@ -104,9 +106,13 @@ impl BuildWork<'_> {
         let since = solver::not_before(planned.meta.freshness, self.input.started);
         let record = self.engine.state.get(&key, since)?;
         let local = record.and_then(|record| self.load(vertex, &inputs, &record));
-        let found = local.or_else(|| Some(self.import(vertex, &key, since, context)?.1));
-        if let Some(output) = found {
-            return Ok((Some(output), Some(self.planned(vertex, Fate::Cached, Vec::new()))));
+        let cached = || self.planned(vertex, Fate::Cached, Vec::new());
+        if let Some(output) = local {
+            return Ok((Some(output), Some(cached())));
+        }
+        if let Some((record, output)) = self.import(vertex, &key, since, context) {
+            let step = PlannedStep { from: Some(record.name), ..cached() };
+            return Ok((Some(output), Some(step)));
         }
         let causes = self.recorder.as_ref().map(|recorder| recorder.runs(vertex));
         Ok((None, Some(self.planned(vertex, Fate::Run, causes.unwrap_or_default()))))
@@ -136,6 +142,7 @@ impl BuildWork<'_> {
             causes,
             after: Vec::new(),
             last_millis: recorder.and_then(|it| it.last_millis(vertex)),
+            from: None,
         }
     }
 }

@@ -60,7 +60,13 @@ pub fn parse(text: &str) -> Result<CacheTo, String> {
     let common = |own: &[&'static str]| [own, &COMMON[..]].concat();
     let place = match fields.kind() {
         "registry" => {
-            fields.check(&common(&["ref"]))?;
+            fields.check(&common(&["ref", "image-manifest", "oci-mediatypes"]))?;
+            // What those ask for is what there is (BuildKit can write an index as well).
+            for key in ["image-manifest", "oci-mediatypes"] {
+                if fields.flag(key)? == Some(false) {
+                    return Err(format!("{key}=false: a cache is an OCI manifest, as of an image"));
+                }
+            }
             CachePlace::Registry(target(fields.required("ref")?)?)
         }
         "local" => {
@@ -137,6 +143,8 @@ mod tests {
             ("type=local,dest=a,reset=maybe", "not true or false"),
             ("type=local,dest=a,compression=gizp", "did you mean \"gzip\"?"),
             ("type=local,dest=a,ignore-error=", ""),
+            ("type=registry,ref=a,image-manifest=true,oci-mediatypes=true", ""),
+            ("type=registry,ref=a,image-manifest=false", "OCI manifest"),
         ] {
             match parse(text) {
                 Err(error) => assert!(error.contains(part), "{text}: {error}"),

@@ -113,6 +113,9 @@ fn lines(steps: &[PlannedStep]) -> String {
         if let (Some(millis), true) = (step.last_millis, step.fate != Fate::Cached) {
             text.push_str(&format!(" ({})", seconds(millis)));
         }
+        if let Some(from) = &step.from {
+            text.push_str(&format!(" (from {from})"));
+        }
         text.push('\n');
         if let Some(why) = why(step) {
             text.push_str(&format!("        {why}\n"));
@@ -140,7 +143,7 @@ fn json(steps: &[PlannedStep]) -> Result<String, Failure> {
         .map(|step| {
             json!({
                 "step": step.step, "fate": step.fate, "why": why(step), "causes": step.causes,
-                "after": step.after, "last_millis": step.last_millis,
+                "after": step.after, "last_millis": step.last_millis, "from": step.from,
             })
         })
         .collect();

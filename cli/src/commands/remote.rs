@@ -39,7 +39,7 @@ impl Caches {
         Self {
             remote: (!from.is_empty()).then(|| engine.import_caches(sources(), platform)),
             carry: (!request.caches.to.is_empty()).then(Carry::default),
-            wants: wants(&request.outputs),
+            wants: wants(&request.outputs, from),
         }
     }
 }
@@ -58,18 +58,29 @@ fn source(from: &CacheFrom) -> CacheSource {
 }
 
 /// What the outputs need of the result: layers that only go to a registry may stay in one.
-fn wants(plan: &OutputPlan) -> Wants {
+fn wants(plan: &OutputPlan, from: &[CacheFrom]) -> Wants {
     let files = plan.exports.iter().any(|output| {
         output.rewrite_timestamp || matches!(output.kind, OutputKind::Tar(_) | OutputKind::Local(_))
     });
     let pushed = |output: &crate::args::OutputSpec| output.kind == OutputKind::Image && output.push;
     let gone = |output| output == &OutputKind::CacheOnly;
+    // A registry can take them from itself: nothing of them comes by here, where it would have to
+    // be checked.
+    let there = |output: &crate::args::OutputSpec| {
+        output.names.iter().all(|name| {
+            from.iter().all(|from| {
+                matches!(from, CacheFrom::Registry(cache) if cache.domain() == name.domain())
+            })
+        })
+    };
     let stays = plan.store.iter().all(|name| {
         plan.exports.iter().any(|output| pushed(output) && output.names.contains(name))
     });
     if files {
         Wants::Files
-    } else if stays && plan.exports.iter().all(|output| pushed(output) || gone(&output.kind)) {
+    } else if stays
+        && plan.exports.iter().all(|output| gone(&output.kind) || (pushed(output) && there(output)))
+    {
         Wants::Push
     } else {
         Wants::Blobs
@@ -170,6 +181,10 @@ mod tests {
             ("", Wants::Push),
             ("-t a", Wants::Blobs),
             ("-t a --push", Wants::Push),
+            ("-t a --push --cache-from b", Wants::Push),
+            ("-t a --push --cache-from b --cache-from h:5/c", Wants::Blobs),
+            ("-t a --push --cache-from type=local,src=d", Wants::Blobs),
+            ("--cache-from type=local,src=d", Wants::Push),
             ("-t a -t b -o type=registry,name=a", Wants::Blobs),
             ("-o type=oci,dest=x", Wants::Blobs),
             ("-t a --push -o type=oci,dest=x", Wants::Blobs),
@@ -181,7 +196,7 @@ mod tests {
             let cli = args::parse(line.split_whitespace().map(Into::into)).unwrap();
             let Command::Build(build) = cli.command else { panic!() };
             let plan = OutputPlan::new(&build).unwrap();
-            assert_eq!(wants(&plan), expected, "{line}");
+            assert_eq!(wants(&plan, &build.caches.from), expected, "{line}");
         }
     }
 }

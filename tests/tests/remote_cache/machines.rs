@@ -205,6 +205,8 @@ fn privileged_a_plan_asks_caches_and_writes_nothing() {
     let (machine, run) = fresh(&project(), &from_dir(&cache.dir));
     let output = run.arg("--plan").ok();
     assert!(output.text().starts_with("nothing would run"), "{output}");
+    let from = format!("(from {})", cache.dir.display());
+    assert!(output.text().matches(&from).count() > 8, "{output}");
     assert!(!machine.state().join("snapshots-v1").exists());
     let changed = PROJECT.replace("echo first", "echo First");
     let (_machine, run) = fresh(&clone(&changed), &from_dir(&cache.dir));
@@ -213,6 +215,77 @@ fn privileged_a_plan_asks_caches_and_writes_nothing() {
     assert!(text.contains("run     [stage-2 2/6] RUN --network=none echo First"), "{output}");
     assert!(text.contains("cached  [stage-2 5/6] COPY --link"), "{output}");
     assert!(!text.contains("run     [build"), "{output}");
+}
+
+#[test]
+fn privileged_several_builds_of_one_fresh_machine() {
+    require_root!();
+    let (_home, cache) = cache_of(&project(), ",mode=max");
+    let machine = Drydock::new();
+    let longer = format!("{PROJECT}RUN --network=none cat /second /third > /fourth\n");
+    let running: Vec<_> = (0..4)
+        .map(|n| {
+            let out = machine.place(&format!("out{n}"));
+            let to = format!("type=local,dest={}", out.display());
+            let run = machine.build(&clone(&longer)).args(["-o", &to]);
+            (out, run.args(["--cache-from", &from_dir(&cache.dir)]).start())
+        })
+        .collect();
+    let mut ran = 0;
+    for (out, running) in running {
+        let output = running.finish();
+        assert!(output.status.success(), "{output}");
+        assert_no_complaint(&output);
+        let steps = output.executed();
+        assert!(steps.iter().all(|step| step.contains("/fourth")), "{output}");
+        ran += steps.len();
+        let text = fs::read_to_string(out.join("fourth")).unwrap();
+        assert_eq!(text, "tool\n1\n2\ntool\n1\n2\n");
+    }
+    assert!(ran >= 1, "somebody ran it");
+}
+
+#[test]
+fn privileged_layers_are_the_same_however_snapshots_are_stored() {
+    require_root!();
+    // Each way of changing a root file system, and linked copies with and without a base.
+    let dockerfile = "FROM busybox AS a
+RUN --network=none mkdir -p /d/e /gone/x && echo 1 > /d/e/f && ln /d/e/f /d/g && mkfifo /d/p
+RUN --network=none rm -r /gone && rm /d/e/f && mkdir /gone && echo 2 > /gone/y && chmod 2750 /d
+RUN --network=none mv /d /moved && rm -r /home && ln -s moved /d && chown -h 3:4 /d
+COPY --link conf /linked/
+RUN --network=none rm -r /linked && mkdir -p /linked/more && touch -d @5 /etc/passwd
+FROM scratch AS b
+COPY --link conf /one
+COPY --link src /two
+FROM b
+COPY --from=a /moved /moved
+COPY --from=a /linked /linked
+COPY --from=a /gone /gone
+";
+    let context = clone(dockerfile);
+    let home = Drydock::new();
+    let image = home.build(&context).args(["--cache-to", &to_dir(&home.place("c"), ",mode=max")]);
+    let (image, from) = (image.image(), from_dir(&home.place("c")));
+    for kind in ["overlay", "copy"] {
+        let (machine, run) = fresh(&context, &from);
+        let run = run.args(["--snapshotter", kind]);
+        // Its files: everything is unpacked here.
+        let out = machine.place("out");
+        let to = format!("type=local,dest={}", out.display());
+        assert_nothing_ran(&run.clone().args(["-o", &to]).ok());
+        let (other, output) = run.image_and_output();
+        assert_nothing_ran(&output);
+        assert_eq!(other.manifest_digest, image.manifest_digest, "{kind}");
+        // And those of the stage, by a step on all of its layers.
+        let more = clone(
+            &dockerfile.replace("FROM scratch AS b", "RUN --network=none ls /d\nFROM scratch AS b"),
+        );
+        let run = machine.build(&more).args(["--snapshotter", kind, "--cache-from", &from]);
+        let output = run.args(["--target", "a"]).ok();
+        assert_no_complaint(&output);
+        assert_eq!(output.executed().len(), 1, "{output}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cache::{Holding, StoredLayer};
 use oci::digest::HashingReader;
 use oci::{Descriptor, Digest, Timestamp};
-use snapshotter::{SnapshotId, Unpacked};
+use snapshotter::{Snapshot, SnapshotId, Unpacked};
 use solver::{Event, StepContext};
 
 use crate::ceiling::{Gated, Growing};
@@ -30,11 +30,11 @@ pub(crate) struct Held {
     _lease: cache::Held,
 }
 
-impl Held {
-    /// The layer, and what keeps it while it gets its place.
-    pub(crate) fn into_parts(self) -> (Unpacked, cache::Held) {
-        (self.layer, self._lease)
-    }
+/// A snapshot that was just made of one; kept until it is agreed on.
+pub(crate) struct Attached {
+    pub(crate) snapshot: Snapshot,
+    _growing: Growing,
+    _lease: cache::Held,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -123,14 +123,27 @@ impl Engine {
         diff_ids: &[Digest],
         image: &str,
     ) -> Result<TreeOutput, WorkerError> {
-        let parent = below.and_then(|t| t.snapshot.as_ref());
-        layer.growing.will_write(self.copy_size(parent))?;
-        let snapshot = self.snapshotter.attach(parent, layer.layer)?;
-        self.state.wrote();
-        layer.growing.is_now(self, &snapshot.id);
-        let made = self.agree(image_content(diff_ids), &snapshot.id, Rewrite::Never)?;
+        let attached = self.attach(below.and_then(|t| t.snapshot.as_ref()), layer)?;
+        let made = self.agree(image_content(diff_ids), &attached.snapshot.id, Rewrite::Never)?;
         self.mark_pulled(&made.payload, image)?;
         Ok(made.output)
+    }
+
+    /// Makes a snapshot of an unpacked layer on `parent`.
+    pub(crate) fn attach(
+        &self,
+        parent: Option<&SnapshotId>,
+        layer: Held,
+    ) -> Result<Attached, WorkerError> {
+        if let Err(error) = layer.growing.will_write(self.copy_size(parent)) {
+            self.drop_unpacked(layer);
+            return Err(error);
+        }
+        let Held { layer, growing: _growing, _lease } = layer;
+        let snapshot = self.snapshotter.attach(parent, layer)?;
+        self.state.wrote();
+        _growing.is_now(self, &snapshot.id);
+        Ok(Attached { snapshot, _growing, _lease })
     }
 
     /// The longest run of lower layers that is unpacked already, for this image or another one.
@@ -225,8 +238,7 @@ impl Engine {
         status(None);
         let unpacked = match self.unpack_blob(&image.name, &blob, &diff_id) {
             // A blob that was damaged here is as if it were not there.
-            Err(_) if self.state.blobs().verify(&blob.digest).is_ok_and(|good| !good) => {
-                self.state.blobs().remove(&blob.digest)?;
+            Err(_) if self.state.blobs().drop_if_damaged(&blob)? => {
                 self.fetch_blob(&blob, &image.origin, Some(context))?;
                 self.unpack_blob(&image.name, &blob, &diff_id)?
             }

@@ -192,7 +192,11 @@ impl Engine {
         (content, rewrite, created): (ContentId, Rewrite, Timestamp),
         site: &Site<'_>,
     ) -> Result<TreeOutput, Absent> {
-        let refuse = |error: WorkerError| site.refuse(layer, &error.to_string());
+        let refuse = |error: WorkerError| match error {
+            // Nor is there room for what the step would write.
+            WorkerError::Full(_) => Absent::Failed(error),
+            other => site.refuse(layer, &other.to_string()),
+        };
         let _blob =
             self.fetch_blob(&layer.blob, site.origin, Some(site.context)).map_err(refuse)?;
         let name = &site.import.name;
@@ -207,11 +211,9 @@ impl Engine {
             other => other,
         };
         let unpacked = unpacked.map_err(refuse)?;
-        let (unpacked, _lease) = unpacked.into_parts();
         let parent = below.and_then(|tree| tree.snapshot.as_ref());
-        let snapshot =
-            self.snapshotter.attach(parent, unpacked).map_err(|error| refuse(error.into()))?;
-        self.state.wrote();
+        let attached = self.attach(parent, unpacked).map_err(refuse)?;
+        let snapshot = &attached.snapshot;
         status(Some(Timestamp::now()));
         let base = below.map_or_else(empty_content, |tree| tree.content);
         if step_content(&base, &snapshot.diff_digest, rewrite) != content {

@@ -102,7 +102,7 @@ impl BuildWork<'_> {
                 started: record.started,
                 ended: record.ended,
                 duration: record.duration(),
-                name: String::new(),
+                name: import.name.clone(),
                 inputs: Vec::new(),
             };
             return Some((found, Output::Tree(tree)));
@@ -245,8 +245,11 @@ impl BuildWork<'_> {
             // The result; the others are below it.
             Wants::Blobs | Wants::Push => &targets[..targets.len().min(1)],
         };
-        let lazy: Vec<Arc<LazyTree>> =
+        let mut lazy: Vec<Arc<LazyTree>> =
             wanted.iter().filter_map(Output::elsewhere).cloned().collect();
+        if self.input.wants == Wants::Push {
+            lazy.retain(|lazy| !self.engine.can_push(lazy));
+        }
         let Some(target) = self.input.targets.first().filter(|_| !lazy.is_empty()) else {
             solved.outputs = at_hand(&solved.outputs);
             return Ok(true);
@@ -262,7 +265,6 @@ impl BuildWork<'_> {
                 Wants::Blobs if self.engine.can_push(lazy) => {
                     self.engine.fetch_layers(lazy, &context)
                 }
-                Wants::Push if self.engine.can_push(lazy) => Ok(()),
                 // Also where a layer is not to be had, and what it makes is here.
                 _ => self.engine.bring(lazy, &context).map(drop),
             };

@@ -10,7 +10,7 @@ use solver::ContentId;
 
 use super::import::Import;
 use super::source::Loaded;
-use crate::image::{ImageHandle, ImageLayer, Origin};
+use crate::image::{ImageHandle, ImageLayer, Origin, compression_of};
 use crate::output::{Rewrite, TreeOutput};
 
 /// A root file system whose layers are elsewhere.
@@ -158,7 +158,10 @@ impl LazyTree {
 fn place(tree: &RemoteTree, loaded: &Loaded) -> Place {
     let blob = |made: &Made| match made {
         Made::Layer { blob, diff, .. } => {
-            let blob = loaded.blobs.get(*blob)?.clone();
+            let blob = loaded.blobs.get(*blob)?;
+            // It may become one of an image.
+            compression_of(&blob.media_type)?;
+            let blob = Descriptor::new(&*blob.media_type, blob.digest, blob.size);
             Some(BlobLayer { blob, diff_id: *diff })
         }
         _ => None,
