@@ -98,7 +98,8 @@ impl BlobStore {
         let path = self.path(&descriptor.digest);
         let (digest, hasher) = (descriptor.digest, Some(Hasher::new()));
         let file = self.open_sized(descriptor)?;
-        Ok(file.map(|file| VerifiedBlob { file, path, digest, hasher }))
+        let store = self.store.clone();
+        Ok(file.map(|file| VerifiedBlob { file, path, digest, hasher, store }))
     }
 
     /// The bytes of a small blob (a manifest, a config), verified. None if it is not there, is
@@ -112,6 +113,9 @@ impl BlobStore {
         let limited = file.take(limit.saturating_add(1)).read_to_end(&mut bytes);
         limited.at("read", &self.path(digest))?;
         let good = bytes.len() as u64 <= limit && Digest::of(&bytes) == *digest;
+        if !good {
+            self.tell_damaged(digest);
+        }
         Ok(good.then_some(bytes))
     }
 
@@ -121,7 +125,8 @@ impl BlobStore {
     /// If they cannot be written.
     pub fn put(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, CacheError> {
         let descriptor = Descriptor::of(media_type, bytes);
-        if !self.has(&descriptor) {
+        // One that was damaged since is written again.
+        if !self.has(&descriptor) || self.read(&descriptor.digest, descriptor.size)?.is_none() {
             let path = self.path(&descriptor.digest);
             durable::write_file(&path, bytes, durable::Durability::Grouped)?;
             self.store.syncer.wrote();
@@ -210,6 +215,26 @@ impl BlobStore {
         Ok(hasher.finish() == *digest)
     }
 
+    /// Removes the blob if it is not what its name says, and tells. Whether it was removed.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn drop_if_damaged(&self, blob: &Descriptor) -> Result<bool, CacheError> {
+        let there = self.path(&blob.digest).exists();
+        // What the disk cannot give back is damaged as well.
+        if !there || self.has(blob) && self.verify(&blob.digest).unwrap_or(false) {
+            return Ok(false);
+        }
+        self.tell_damaged(&blob.digest);
+        self.remove(&blob.digest)?;
+        Ok(true)
+    }
+
+    fn tell_damaged(&self, digest: &Digest) {
+        let text = format!("{} is damaged and not used", self.path(digest).display());
+        self.store.warnings.add_damage(text);
+    }
+
     /// Every blob, in the order of the digests.
     ///
     /// # Errors
@@ -249,6 +274,7 @@ pub struct VerifiedBlob {
     digest: Digest,
     /// None when the end was reached.
     hasher: Option<Hasher>,
+    store: Arc<Store>,
 }
 
 impl Read for VerifiedBlob {
@@ -264,6 +290,7 @@ impl Read for VerifiedBlob {
                         let _ = fs::remove_file(&self.path);
                     }
                     let text = format!("{} is damaged and was removed", self.path.display());
+                    self.store.warnings.add_damage(&*text);
                     return Err(io::Error::new(io::ErrorKind::InvalidData, text));
                 }
             }

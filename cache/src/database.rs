@@ -31,6 +31,9 @@ const MAX_TABLES: u64 = 16;
 /// Disk space that is reserved for a log or manifest at a time, in bytes.
 const PREALLOCATED: u64 = 64 << 10;
 
+/// What is wrong where RocksDB's list of tables is gone.
+const HEADLESS: &str = "the file CURRENT is missing";
+
 /// How long to wait for another writer before leaving the work to a later build.
 const WRITER_WAIT: Duration = Duration::from_secs(2);
 
@@ -107,14 +110,21 @@ impl Database {
             Err(first) => {
                 // A writer may have merged the tables away: a new view has the new ones.
                 let database = self.view(Some(database))?;
-                database.get(key).unwrap_or_else(|e| {
-                    if first.kind() == ErrorKind::Corruption || e.kind() == ErrorKind::Corruption {
-                        self.damaged.store(true, Ordering::SeqCst);
+                let second = match database.get(key) {
+                    Ok(value) => return value,
+                    Err(e) => e,
+                };
+                let corrupt = [&first, &second].iter().any(|e| e.kind() == ErrorKind::Corruption);
+                drop(database);
+                if corrupt {
+                    self.damaged.store(true, Ordering::SeqCst);
+                    if self.mend_to_read() {
+                        return self.view(None)?.get(key).ok().flatten();
                     }
-                    self.warnings
-                        .add(format!("cannot read the build records, steps run again: {e}"));
-                    None
-                })
+                }
+                let text = format!("cannot read the build records, steps run again: {second}");
+                self.warnings.add(text);
+                None
             }
         }
     }
@@ -129,12 +139,33 @@ impl Database {
             _ => false,
         };
         if view.generation != Some(generation) || is_stale {
-            *view = View { generation: Some(generation), database: self.open_view() };
+            let mut opened = self.open_view();
+            if let Err(why) = &opened {
+                // Mending looks at the view as well.
+                let text = format!("cannot open the build records, steps run again: {why}");
+                drop(view);
+                let mended = self.mend_to_read();
+                view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+                opened = if mended { self.open_view() } else { Ok(None) };
+                if !mended || opened.is_err() {
+                    self.warnings.add(text);
+                }
+            }
+            *view = View { generation: Some(generation), database: opened.ok().flatten() };
         }
         view.database.clone()
     }
 
-    fn open_view(&self) -> Option<Arc<DB>> {
+    /// Mends what cannot be read as it is. Whether it was opened.
+    fn mend_to_read(&self) -> bool {
+        match self.writer() {
+            Ok(Some(_writer)) => self.open_writer().is_ok(),
+            _ => false,
+        }
+    }
+
+    /// The view of what is on the disk; none where there is no database.
+    fn open_view(&self) -> Result<Option<Arc<DB>>, String> {
         let open = || {
             let mut options = options();
             options.set_max_open_files(-1);
@@ -144,26 +175,31 @@ impl Database {
             if attempt > 0 {
                 std::thread::sleep(OPEN_PAUSE);
             }
-            let before = self.current()?;
+            let Some(before) = self.current() else {
+                return if self.is_headless() { Err(HEADLESS.to_owned()) } else { Ok(None) };
+            };
             let opened = open();
             // Every writing open starts with a new manifest. Its rows of the log before are in a
             // table that this view may not know, and the log was removed: it would lack them.
             if self.current().as_ref() == Some(&before)
                 && let Ok(database) = opened
             {
-                return Some(Arc::new(database));
+                return Ok(Some(Arc::new(database)));
             }
         }
         // Once more with no writer beside it.
         let _no_writer = FileLock::acquire_within(&self.lock, Mode::Shared, WRITER_WAIT);
-        match open() {
-            Ok(database) => Some(Arc::new(database)),
-            Err(e) => {
-                // Whether it is damaged is for the writing open to say.
-                self.warnings.add(format!("cannot open the build records, steps run again: {e}"));
-                None
-            }
-        }
+        // Whether it is damaged is for the writing open to say.
+        open().map(|database| Some(Arc::new(database))).map_err(|e| e.to_string())
+    }
+
+    /// Whether there are tables, and nothing says which of them count.
+    fn is_headless(&self) -> bool {
+        let table = |name: &str| name.ends_with(".sst") || name.starts_with("MANIFEST-");
+        self.current().is_none()
+            && fs::read_dir(&self.path).is_ok_and(|mut all| {
+                all.any(|e| e.is_ok_and(|e| table(&e.file_name().to_string_lossy())))
+            })
     }
 
     /// The name of the current manifest; none where there is no database.
@@ -213,18 +249,56 @@ impl Database {
             options.set_disable_auto_compactions(true);
             DB::open(&options, &self.path)
         };
-        if self.damaged.load(Ordering::SeqCst) {
-            self.set_aside()?;
-        }
-        match open() {
-            Err(e) if is_damage(&e) => {
-                self.warnings.add(format!("the build records were damaged and start anew: {e}"));
+        let found = self.damaged.load(Ordering::SeqCst);
+        // Without a list of tables, opening would begin a new one and remove them.
+        let headless = self.is_headless();
+        let opened = if headless { None } else { Some(open()) };
+        let why = match &opened {
+            None => Some(HEADLESS.to_owned()),
+            Some(Err(e)) if is_damage(e) => Some(e.to_string()),
+            _ if found => Some("a table cannot be read".to_owned()),
+            _ => None,
+        };
+        let failed = |source| CacheError::Database { operation: "open", source };
+        let why = match (why, opened) {
+            (None, Some(opened)) => return opened.map_err(failed),
+            (why, _) => why.unwrap_or_default(),
+        };
+        let mended = self.mend(&open);
+        let database = match mended {
+            Some(database) => {
+                self.warnings.add(format!(
+                    "the build records were damaged ({why}) and mended: what could not be read is \
+                     built again"
+                ));
+                Ok(database)
+            }
+            None => {
+                self.warnings.add(format!("the build records were damaged and start anew: {why}"));
                 self.set_aside()?;
                 open()
             }
-            other => other,
+        };
+        database.map_err(failed)
+    }
+
+    /// Makes a new list of tables from those that can be read; none where that is not enough. Every
+    /// value has a checksum of its own, so nothing wrong comes back; what was replaced may, and is
+    /// a miss where its data is gone.
+    fn mend(&self, open: &dyn Fn() -> Result<DB, rocksdb::Error>) -> Option<DB> {
+        DB::repair(&options(), &self.path).ok()?;
+        // What was of no use to it.
+        let _ = self.trash.take(&self.path.join("lost"));
+        let database = open().ok()?;
+        let mut all = database.iterator(rocksdb::IteratorMode::Start);
+        if all.any(|row| row.is_err()) {
+            return None;
         }
-        .map_err(|source| CacheError::Database { operation: "open", source })
+        drop(all);
+        self.bump().ok()?;
+        self.damaged.store(false, Ordering::SeqCst);
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = View::default();
+        Some(database)
     }
 
     fn set_aside(&self) -> Result<(), CacheError> {

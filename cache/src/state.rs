@@ -1,17 +1,16 @@
 //! An open state directory.
 
+use oci::Timestamp;
+use solver::{ActionKey, Claim, ContentId, KeyBuilder, Record, RecordStore, StoreError, Watch};
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use oci::Timestamp;
-use solver::{ActionKey, Claim, ContentId, KeyBuilder, Record, RecordStore, StoreError, Watch};
-
-use crate::ceiling::Ceiling;
 use crate::blob::BlobStore;
 use crate::build_log;
+use crate::ceiling::Ceiling;
 use crate::claim;
 use crate::clock::BootId;
 use crate::context::ContextHashes;
@@ -90,19 +89,20 @@ impl State {
         make_buckets(root)?;
         let root = root.canonicalize().at("open", root)?;
         let locks = root.join("locks");
-        format::check(&root, dialect, &locks.join("format"))?;
+        let mended = format::check(&root, dialect, &locks.join("format"))?;
         let later = Arc::new(Warnings::default());
         let trash = Arc::new(Trash::new(root.join("trash")));
         let watermark = Watermark::new(root.join("watermark"), locks.join("watermark"));
         let syncer = Syncer::new(&root, boot, watermark, later.clone())?;
-        let warnings = host_warnings(&root, &syncer, boot);
+        let mut warnings = host_warnings(&root, &syncer, boot);
+        warnings.extend(mended);
         let store = Arc::new(Store {
             journal: Journal::new(root.join("done"), locks.join("publish")),
             database: Database::new(&root, trash.clone(), later.clone())?,
             syncer,
             boot,
-            ceiling: std::sync::OnceLock::new(),
             warnings: later.clone(),
+            ceiling: std::sync::OnceLock::new(),
         });
         let dead = lease::dead(&root.join("leases"))?;
         Ok(Self {
@@ -141,6 +141,7 @@ impl State {
     pub fn inflight_dir(&self) -> PathBuf {
         self.root.join("inflight")
     }
+
     /// Sets how much it may take; once.
     pub fn set_ceiling(&self, ceiling: Ceiling) {
         let _ = self.store.ceiling.set(ceiling);
@@ -150,7 +151,6 @@ impl State {
     pub fn ceiling(&self) -> Option<&Ceiling> {
         self.store.ceiling.get()
     }
-
 
     /// What people should know about this state directory, found when it was opened.
     pub fn warnings(&self) -> &[String] {
@@ -162,6 +162,11 @@ impl State {
         let mut warnings = self.store.warnings.take();
         warnings.extend(self.ceiling().into_iter().flat_map(Ceiling::take_notes));
         warnings
+    }
+
+    /// How many blobs were found damaged, and are not used any more.
+    pub fn damage_count(&self) -> u64 {
+        self.store.warnings.damage_count()
     }
 
     /// This process's lease.

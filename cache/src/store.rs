@@ -34,11 +34,19 @@ impl Store {
                 if let Some(body) = self.accept(&bytes) {
                     return Some(body.to_vec());
                 }
+                if sealed::open(&bytes).is_none() {
+                    let file = name.file_name();
+                    self.warnings
+                        .add(format!("the build record done/{file} is damaged and not used"));
+                }
             }
             Ok(None) => {}
             Err(e) => self.warnings.add(format!("a build record is not used: {e}")),
         }
         let bytes = self.database.get(&name.database_key())?;
+        if sealed::open(&bytes).is_none() {
+            self.warnings.add("a build record is damaged and not used: its step runs again");
+        }
         self.accept(&bytes).map(<[u8]>::to_vec)
     }
 

@@ -15,6 +15,7 @@
 //! | `<id>/fs/` | the layer (overlay) or the whole root file system (copy) |
 //! | `<id>/manifest` | its [`oci::layer::LayerManifest`] |
 //! | `<id>/meta` | its parent, sizes, digest of the diff; whose layer it has if not its own |
+//! | `<id>/damaged` | its `meta`, once it was found damaged: it does not exist any more |
 //! | `<id>.active/` | being written; renamed to `<id>/` when complete |
 //! | `<id>.trash/` | being deleted |
 //! | `empty/` | what is below nothing |
@@ -31,6 +32,7 @@
 mod apply;
 mod attach;
 mod commit;
+mod damage;
 mod diff;
 mod error;
 mod hash;
@@ -46,6 +48,7 @@ mod snapshotter;
 mod staging;
 mod unpack;
 
+pub use damage::VerifiedFile;
 pub use error::{Error, Result};
 pub use id::{SnapshotId, SnapshotIdError};
 pub use probe::Probe;

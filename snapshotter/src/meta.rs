@@ -28,6 +28,8 @@ const MAX_META: usize = 4096;
 
 /// The file `meta`, as JSON.
 #[derive(Serialize, Deserialize)]
+// A name of a field that was damaged must not read as a field that is not there.
+#[serde(deny_unknown_fields)]
 struct Meta {
     version: u32,
     parent: Option<String>,

@@ -12,6 +12,7 @@ use sys::mount::{Mount, MountFlags, MountSource, Overlay, Upper};
 use sys::root::{Context, Root};
 use sys::walk;
 
+use crate::damage::Findings;
 use crate::{Error, Result, SnapshotId, Unpacked, meta, replica};
 
 /// What a directory ends with that is being written.
@@ -123,6 +124,7 @@ pub struct Snapshotter {
     program: Option<PathBuf>,
     /// Snapshots never change, so what was read stays true.
     known: Mutex<HashMap<SnapshotId, Known>>,
+    pub(crate) findings: Findings,
 }
 
 #[derive(Clone, Debug)]
@@ -144,7 +146,8 @@ impl Snapshotter {
     /// If it can't be created.
     pub fn open(dir: &Path, kind: Kind) -> Result<Self> {
         std::fs::create_dir_all(dir.join(EMPTY)).context("cannot create directory", dir)?;
-        Ok(Self { dir: dir.to_owned(), kind, program: None, known: Mutex::default() })
+        let (known, findings) = (Mutex::default(), Findings::default());
+        Ok(Self { dir: dir.to_owned(), kind, program: None, known, findings })
     }
 
     /// Names the program fuse-overlayfs, which [`Kind::FuseOverlay`] needs for every mount.
@@ -166,6 +169,16 @@ impl Snapshotter {
     fn known(&self) -> MutexGuard<'_, HashMap<SnapshotId, Known>> {
         // Each change is one insertion: there is no half-done state that a panic could leave.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what was read, and tells of which snapshots.
+    pub(crate) fn forget_all(&self) -> Vec<SnapshotId> {
+        self.known().drain().map(|(id, _)| id).collect()
+    }
+
+    /// The snapshots that were looked at.
+    pub(crate) fn known_ids(&self) -> Vec<SnapshotId> {
+        self.known().keys().copied().collect()
     }
 
     pub(crate) fn path(&self, id: SnapshotId) -> PathBuf {
@@ -295,7 +308,7 @@ impl Snapshotter {
         let Some(id) = id else { return Ok(bind(self.dir.join(EMPTY), flags)) };
         let snapshot = self.get(id)?;
         if self.kind == Kind::Copy || snapshot.parent.is_none() {
-            return Ok(bind(self.fs(*id)?, flags));
+            return Ok(bind(self.present_fs(id)?, flags));
         }
         let lowers = self.lowers(Some(id))?;
         let user_xattr = self.kind.user_xattr();
@@ -331,7 +344,7 @@ impl Snapshotter {
         for id in self.chain(id)?.into_iter().rev() {
             let layer = self.layer_of(&id)?;
             if seen.insert(layer) {
-                lowers.push(self.fs(layer)?);
+                lowers.push(self.present_fs(&layer)?);
             }
         }
         Ok(lowers)
@@ -390,7 +403,7 @@ impl Snapshotter {
                 Err(Error::NotFound(*id))
             }
             None => {
-                let snapshot = meta::read(&path, *id)?;
+                let snapshot = self.or_condemn(*id, meta::read(&path, *id))?;
                 let known = Known { snapshot: snapshot.clone(), manifest: None };
                 self.known().entry(*id).or_insert(known);
                 Ok(snapshot)
@@ -411,8 +424,25 @@ impl Snapshotter {
         let shared = self.known().get(&owner).and_then(|known| known.manifest.clone());
         let manifest = match shared {
             Some(manifest) => manifest,
-            None => Arc::new(meta::read_manifest(&self.path(owner), owner)?),
+            None => return self.fresh_manifest(id),
         };
+        self.known().insert(*id, Known { snapshot, manifest: Some(manifest.clone()) });
+        Ok(manifest)
+    }
+
+    /// The entries of its layer, as they are on the disk now.
+    pub(crate) fn fresh_manifest(&self, id: &SnapshotId) -> Result<Arc<LayerManifest>> {
+        let snapshot = self.get(id)?;
+        let owner = snapshot.layer.unwrap_or(*id);
+        let read = match meta::read_manifest(&self.path(owner), owner) {
+            // The snapshot is there.
+            Err(Error::NotFound(_)) if self.get(&owner).is_ok() => Err(Error::Corrupt {
+                path: self.path(owner).join(meta::MANIFEST),
+                reason: "it is missing".into(),
+            }),
+            other => other,
+        };
+        let manifest = Arc::new(self.or_condemn(owner, read)?);
         self.known().insert(*id, Known { snapshot, manifest: Some(manifest.clone()) });
         Ok(manifest)
     }
@@ -467,15 +497,34 @@ impl Snapshotter {
     /// Opens a regular file that the snapshot's own layer has, a hard link included.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the snapshot; a missing file, or what is not one.
+    /// [`Error::NotFound`] for the snapshot; [`Error::Corrupt`] for a file that is missing, or is
+    /// not one any more.
     pub fn open_file(&self, id: &SnapshotId, path: &TreePath) -> Result<File> {
-        let root = match Root::at(&self.fs(*id)?) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::NotFound(*id));
-            }
-            other => other?,
+        let fs = self.present_fs(id)?;
+        let opened = Root::at(&fs)?.open_file(path.as_path());
+        let lost = |error: &sys::root::PathError| {
+            use io::ErrorKind::{InvalidInput, IsADirectory, NotADirectory, NotFound};
+            matches!(error.kind(), NotFound | NotADirectory | IsADirectory | InvalidInput)
         };
-        Ok(root.open_file(path.as_path())?)
+        match opened {
+            Err(error) if lost(&error) => {
+                let (path, reason) = (fs.join(path.as_path()), error.to_string());
+                self.or_condemn(self.layer_of(id)?, Err(Error::Corrupt { path, reason }))
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Where the files of a snapshot are, if they are.
+    fn present_fs(&self, id: &SnapshotId) -> Result<PathBuf> {
+        let fs = self.fs(*id)?;
+        if fs.is_dir() {
+            return Ok(fs);
+        }
+        let owner = self.layer_of(id)?;
+        self.get(&owner)?;
+        let gone = Error::Corrupt { path: fs, reason: "it is missing".into() };
+        self.or_condemn(owner, Err(gone))
     }
 
     /// Removes a snapshot. That none is built on it or has its layer, and nobody uses it, is for

@@ -8,6 +8,7 @@ pub mod base_image;
 pub mod binary;
 pub mod context;
 pub mod drydock;
+pub mod faults;
 pub mod git_server;
 pub mod host;
 pub mod http;

@@ -82,6 +82,18 @@ fn find(
     let path = state.snapshots_dir().join(KIND_FILE);
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let stored = kind_of(text.trim());
+    if stored.is_none() && rustix::process::geteuid().is_root() {
+        // Written before the first snapshot: it was damaged. Taken for what they are not, snapshots
+        // would make wrong images.
+        let lost = Snapshotter::condemn_all(&state.snapshots_dir())?;
+        if lost > 0 {
+            notes.push(format!(
+                "{} is damaged, which says how the {lost} snapshots beside it are stored: they are \
+                 made again",
+                path.display()
+            ));
+        }
+    }
     let wanted = match (choice.backend, stored) {
         (Backend::Auto, Some(stored)) => return Ok(stored),
         _ if !rustix::process::geteuid().is_root() => {

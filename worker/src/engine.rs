@@ -93,7 +93,24 @@ impl Engine {
 
     /// Remarks that came up since the last call, each once.
     pub fn take_notes(&self) -> Vec<String> {
-        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut notes =
+            std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+        notes.extend(self.snapshotter.take_damage());
+        notes
+    }
+
+    /// How much damage was found so far: snapshots and blobs that are no longer used. What failed
+    /// while this grew is worth another try, which makes again what was damaged.
+    pub fn damage_count(&self) -> u64 {
+        self.snapshotter.damage_count() + self.state.damage_count()
+    }
+
+    /// Reads every snapshot that this process used, after one of them was found damaged: others may
+    /// have been copied from it, or lie beside it on the disk.
+    pub fn look_for_damage(&self) {
+        if let Err(error) = self.snapshotter.verify_known() {
+            self.warn(&format!("the cache cannot be read: {error}"));
+        }
     }
 
     /// Adds a remark for people.

@@ -44,6 +44,9 @@ use crate::secrets::SecretStore;
 use crate::settings::Settings;
 use crate::signals;
 
+/// How often a build is tried whose cache turns out to be damaged.
+const MAX_TRIES: u32 = 4;
+
 /// Builds.
 pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     let spec = args.call();
@@ -150,7 +153,38 @@ struct Ready {
 }
 
 impl Build {
+    /// Builds. Where something in the cache turns out to be damaged, it is made again.
     fn run(&mut self, engine: &Arc<Engine>, targets: Targets) -> Result<ImageResult, Failure> {
+        let mut targets = Some(targets);
+        let mut tries = 1;
+        loop {
+            let before = engine.damage_count();
+            let outcome = self.attempt(engine, &mut targets);
+            let damaged = engine.damage_count() > before && !self.cancel.is_cancelled();
+            if outcome.is_ok() || !damaged || tries == MAX_TRIES {
+                return outcome;
+            }
+            // Bytes that went into a pipe cannot be taken back.
+            let plan = &self.request.outputs;
+            if targets.is_none() && plan.exports.iter().any(OutputSpec::to_stdout) {
+                return outcome;
+            }
+            tries += 1;
+            self.tell_notes(engine);
+            engine.look_for_damage();
+            self.tell_notes(engine);
+            if targets.is_none() {
+                targets = Some(Targets::open(plan, Terminals::of_process())?);
+            }
+        }
+    }
+
+    /// Builds once. The targets are taken when they are written to.
+    fn attempt(
+        &mut self,
+        engine: &Arc<Engine>,
+        targets: &mut Option<Targets>,
+    ) -> Result<ImageResult, Failure> {
         let started = Timestamp::now();
         let caches = Caches::start(&self.request, engine);
         let Ready { lowered, epoch, main, handles } = self.prepare(engine, started)?;
@@ -172,6 +206,9 @@ impl Build {
         let (to, progress) = (&self.request.caches.to, &self.progress);
         let layers = base.map_or(0, |base| base.layers.len());
         remote::put_inline(engine, to, carried.as_ref(), layers, &mut images, progress);
+        let Some(targets) = targets.take() else {
+            return Err(Failure::error("the outputs are gone"));
+        };
         let result = export::export(engine, plan, &images, targets, progress, &self.cancel)?;
         remote::export(engine, to, carried.as_ref(), progress, &self.cancel)?;
         Ok(result)

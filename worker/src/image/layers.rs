@@ -176,7 +176,7 @@ impl Layers for ImageLayers {
             None => Vec::new(),
         };
         let id = chain.get(index).ok_or("the image has no such layer")?;
-        Ok(Box::new(self.engine.snapshotter.open_file(id, &entry.path)?))
+        Ok(Box::new(self.engine.snapshotter.open_verified(id, entry)?))
     }
 }
 
@@ -351,8 +351,14 @@ impl Engine {
         let encoder =
             Encoder::new(format.compression, format.level, writer).map_err(|e| fail(e.into()))?;
         let mut tar = HashingWriter::new(encoder);
-        io::copy(&mut decoder, &mut tar).map_err(|e| fail(e.into()))?;
+        if let Err(error) = io::copy(&mut decoder, &mut tar) {
+            self.state.blobs().drop_if_damaged(original)?;
+            return Err(fail(error.into()));
+        }
         let (encoder, actual, _) = tar.finish();
+        if actual != *diff_id {
+            self.state.blobs().drop_if_damaged(original)?;
+        }
         if actual != *diff_id {
             return Err(WorkerError::DiffId {
                 image: "the base image".to_owned(),
@@ -409,7 +415,7 @@ impl Engine {
         let id: SnapshotId = making.snapshot.parse().map_err(|e| fail(Box::new(e)))?;
         let manifest = self.snapshotter.manifest(&id)?;
         let mut open = |entry: &Entry| -> io::Result<Box<dyn Read>> {
-            let file = self.snapshotter.open_file(&id, &entry.path).map_err(io::Error::other)?;
+            let file = self.snapshotter.open_verified(&id, entry).map_err(io::Error::other)?;
             Ok(Box::new(Stoppable { inner: file, cancel: self.cancel.clone() }))
         };
         let options = WriteOptions { epoch: making.epoch };
