@@ -26,12 +26,8 @@ struct Snapshots<'a> {
 
 impl<'a> Snapshots<'a> {
     fn new(state: &'a State, all: &[(&str, Option<&str>)]) -> Self {
-        let snapshots = Self {
-            state,
-            parents: RefCell::default(),
-            walked: Box::new(|| ()),
-            walks: 0,
-        };
+        let snapshots =
+            Self { state, parents: RefCell::default(), walked: Box::new(|| ()), walks: 0 };
         all.iter().for_each(|(id, parent)| snapshots.add(id, *parent));
         snapshots
     }
@@ -191,6 +187,8 @@ fn everything_is_counted_and_what_goes_is_what_is_less() {
     fs::hard_link(root.join("later-v9/x"), root.join("later-v9/y")).unwrap();
     fs::create_dir_all(root.join("snapshots-v1/d.active/fs")).unwrap();
     state.blobs().put("application/json", &[b' '; 5000]).unwrap();
+    // Nothing is to be written at some later time.
+    state.sync().unwrap();
     let held = hold(&state, "c");
 
     let usage = state.usage(&mut snapshots).unwrap();
@@ -235,7 +233,7 @@ fn several_at_a_time_count_each_thing_once() {
     const COUNT: usize = 300;
     let dir = tempfile::tempdir().unwrap();
     let names: Vec<String> = (0..COUNT).map(|n| format!("s{n}")).collect();
-    let parent = |n: usize| (n % 3 > 0).then(|| names[n - 1].as_str());
+    let parent = |n: usize| (!n.is_multiple_of(3)).then(|| names[n - 1].as_str());
     let all: Vec<(&str, Option<&str>)> =
         names.iter().enumerate().map(|(n, name)| (name.as_str(), parent(n))).collect();
     Snapshots::new(&common::open(dir.path()), &all);

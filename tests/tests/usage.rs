@@ -44,7 +44,7 @@ fn kinds_on(base: &str) -> Context {
     Context::new(&KINDS.replace("busybox", base))
         .file("a", "A")
         .file("d/x", "x")
-        .file("d/sub/y", &"y".repeat(70_000))
+        .file("d/sub/y", "y".repeat(70_000))
 }
 
 /// What du(1) says that a directory takes, in bytes.
@@ -267,10 +267,8 @@ fn privileged_tables_have_stars_and_sums() {
     assert!((total(&table) - sum(&mounts) as f64).abs() < 20_000.0);
     assert_eq!(usage(&drydock, &["--filter", "until=1h"]).len(), 0);
     assert_eq!(usage(&drydock, &["--filter", "inuse"]).len(), 0);
-    assert_eq!(
-        usage(&drydock, &["--filter", &format!("id={}", top["ID"].as_str().unwrap())]),
-        [top.clone()]
-    );
+    let by_id = usage(&drydock, &["--filter", &format!("id={}", top["ID"].as_str().unwrap())]);
+    assert_eq!(by_id, std::slice::from_ref(top));
 }
 
 #[test]
@@ -386,7 +384,7 @@ fn privileged_prune_stops_at_a_size() {
     let drydock = Drydock::new();
     let file = |n: u32| {
         Context::new(&format!("FROM scratch\nCOPY big /{n}\n"))
-            .file("big", &format!("{n}").repeat(2_000_000))
+            .file("big", n.to_string().repeat(2_000_000))
     };
     for n in 1..=4 {
         drydock.build(&file(n)).ok();

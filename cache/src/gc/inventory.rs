@@ -97,7 +97,10 @@ impl State {
     /// What a collection makes smaller or larger beside the items that it removes, in bytes.
     pub(super) fn kept_bytes(&self) -> u64 {
         let kept = KEPT.iter().map(|(place, _)| *place).chain(CHANGED);
-        kept.map(|place| space::disk_usage(&self.root().join(place))).sum()
+        let kept = kept.map(|place| self.root().join(place));
+        let files = self.files_in("").into_iter().filter(|(_, meta)| meta.is_file());
+        let files = files.map(|(name, _)| self.root().join(name));
+        kept.chain(files).map(|path| space::disk_usage(&path)).sum()
     }
 
     /// Whether anything of an item is there.
