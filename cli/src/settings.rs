@@ -1,5 +1,7 @@
 //! What a state directory is configured with: `config.json` in it. Pure, but for the reading.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +18,9 @@ use crate::environment::Environment;
 
 /// The file in the state directory.
 const FILE: &str = "config.json";
+
+/// It is not read further than this, in bytes.
+const MAX_FILE: u64 = 1 << 20;
 
 /// How often rules are applied at most, where nobody says otherwise.
 const INTERVAL: Duration = Duration::from_secs(600);
@@ -98,10 +103,16 @@ impl Settings {
     /// If they cannot be read or used.
     pub fn read(root: &Path) -> Result<Self, SettingsError> {
         let path = root.join(FILE);
-        match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            other => other,
+        };
+        let mut text = String::new();
+        match file.and_then(|file| file.take(MAX_FILE).read_to_string(&mut text)) {
             Err(source) => Err(SettingsError::Read { path, source }),
-            Ok(text) => Self::parse(&text).map_err(|reason| SettingsError::Format { path, reason }),
+            Ok(_) => Self::parse(&text).map_err(|reason| SettingsError::Format { path, reason }),
         }
     }
 
