@@ -14,8 +14,13 @@ use sys::mount::MountSource;
 
 /// Tells the helper below where to run.
 const HOLD: &str = "DRYDOCK_TEST_HOLD";
-/// How long its step's processes sleep, which is also how they are found.
-const HELD: &str = "86403.125";
+/// Tells it how long its step's processes sleep, which is also how they are found.
+const HELD: &str = "DRYDOCK_TEST_HELD";
+
+/// How long processes sleep, in seconds, that are counted: no other test's do.
+fn marker(number: u32) -> String {
+    format!("8640{number}.{}", std::process::id())
+}
 
 /// Processes on this machine with `marker` among their arguments.
 fn processes(marker: &str) -> usize {
@@ -27,10 +32,13 @@ fn processes(marker: &str) -> usize {
         .count()
 }
 
+/// How long something may take that does not depend on us alone.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 fn eventually(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+        assert!(start.elapsed() < PATIENCE, "{what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -41,9 +49,9 @@ fn privileged_background_processes_end_with_the_step() {
         return;
     }
     let it = Fixture::new();
-    let marker = "86401.125";
+    let marker = marker(1);
     it.sh(&format!("sleep {marker} & (setsid sleep {marker} &) ; echo started"));
-    assert_eq!(processes(marker), 0);
+    assert_eq!(processes(&marker), 0);
 }
 
 #[test]
@@ -52,8 +60,10 @@ fn privileged_orphans_are_reaped() {
         return;
     }
     let it = Fixture::new();
-    let text =
-        it.sh("for i in 1 2 3 4; do (true &); done; sleep 0.2; ps -o stat | grep -c Z || true");
+    // However long that takes: what nobody reaps stays for good.
+    let text = it.sh("for i in 1 2 3 4; do (true &); done; n=0; \
+         while ps -o stat | grep -q Z && [ $n -lt 600 ]; do n=$((n+1)); sleep 0.1; done; \
+         ps -o stat | grep -c Z || true");
     assert_eq!(text, "0\n");
 }
 
@@ -63,18 +73,18 @@ fn privileged_cancel_kills_quickly() {
         return;
     }
     let it = Fixture::new();
-    let marker = "86402.125";
+    let marker = marker(2);
     let token = CancelToken::new();
     let spec = it.shell(&format!("trap '' TERM INT; sleep {marker} & sleep {marker}"));
     let error = std::thread::scope(|scope| {
         scope.spawn(|| {
-            eventually("the step runs", || processes(marker) == 2);
+            eventually("the step runs", || processes(&marker) == 2);
             token.cancel();
         });
         it.executor.run(&spec, &Collector::default(), &token).unwrap_err()
     });
     assert!(matches!(error, ExecError::Cancelled), "{error}");
-    assert_eq!(processes(marker), 0);
+    assert_eq!(processes(&marker), 0);
     assert_eq!(it.changes(), ["dev", "proc", "sys"].map(str::to_owned).to_vec());
     let again = it.executor.run(&spec, &Collector::default(), &token);
     assert!(matches!(again, Err(ExecError::Cancelled)));
@@ -102,7 +112,8 @@ fn privileged_parallel_runs() {
 fn hold() {
     let Some(dir) = std::env::var_os(HOLD) else { return };
     let it = Fixture::new_in(Path::new(&dir));
-    it.sh(&format!("trap '' TERM HUP; sleep {HELD} & setsid sleep {HELD} & wait"));
+    let marker = std::env::var(HELD).unwrap();
+    it.sh(&format!("trap '' TERM HUP; sleep {marker} & setsid sleep {marker} & wait"));
 }
 
 #[test]
@@ -116,17 +127,19 @@ fn privileged_a_killed_builder_takes_its_steps_along() {
         let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
         text.lines().filter(|it| it.contains(dir.path().to_str().unwrap())).count()
     };
+    let held = marker(3);
     let mut builder = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "hold"])
         .env(HOLD, dir.path())
+        .env(HELD, &held)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    eventually("the step runs", || processes(HELD) == 2);
+    eventually("the step runs", || processes(&held) == 2);
     builder.kill().unwrap();
     builder.wait().unwrap();
-    eventually("the step has ended", || processes(HELD) == 0);
+    eventually("the step has ended", || processes(&held) == 0);
     assert_eq!(mounts(), 0);
 }
 

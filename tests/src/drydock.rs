@@ -20,9 +20,9 @@ use crate::progress::{self, End, Step};
 use crate::temp;
 
 /// How long a command may take.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 /// How long its output may stay open after its end.
-const AFTER: Duration = Duration::from_secs(10);
+const AFTER: Duration = Duration::from_secs(60);
 
 /// A state directory, a home directory, and the binary.
 pub struct Drydock {

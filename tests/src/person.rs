@@ -15,7 +15,7 @@ use crate::image_view::ImageView;
 use crate::skip;
 
 /// How long another one may hold the lock of the user database.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A user of this machine, made for a case, and a directory that both of us can use.
 pub struct Person {

@@ -10,6 +10,12 @@ use tests::context::Context;
 use tests::drydock::{Drydock, Output};
 use tests::{host, require_root, skip};
 
+/// How long something may take that does not depend on us alone.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A step of nine processes, that end before only where a limit ends them.
+const MANY: &str = "RUN for i in 1 2 3 4 5 6 7 8; do sleep 600 & done; wait; echo all";
+
 /// The host's hierarchy with `controller`, where it can be used; says so if there is none.
 fn hierarchy(controller: &str) -> Option<PathBuf> {
     let top = Path::new("/sys/fs/cgroup");
@@ -110,15 +116,15 @@ fn privileged_the_number_of_processes() {
     let Some(_) = hierarchy("pids") else { return };
     let drydock = Drydock::new();
     let parent = OwnParent::new("pids");
-    let many = "RUN for i in 1 2 3 4 5 6 7 8; do sleep 0.5 & done; wait; echo all";
-    let output = build(&drydock, many, &["--resource=pids=5", &parent.flag()]).output();
+    let output = build(&drydock, MANY, &["--resource=pids=5", &parent.flag()]).output();
     let text = &output.stderr;
     assert!(text.contains("can't fork"), "{output}");
     parent.assert_empty();
     // One process is the step's own.
     let one = build(&drydock, "RUN [\"/bin/echo\", \"one\"]", &["--resource=pids=1"]).ok();
     assert_eq!(log(&one, "RUN [\"/bin/echo\""), "one");
-    let enough = build(&drydock, many, &["--resource=pids=30"]).ok();
+    let enough = MANY.replace("600", "0.5");
+    let enough = build(&drydock, &enough, &["--resource=pids=30"]).ok();
     assert_eq!(log(&enough, "RUN for"), "all");
 }
 
@@ -139,8 +145,10 @@ fn privileged_processors() {
     if hierarchy("cpu").is_some() {
         let args = ["--resource=cpus=0.5", "--cpu-shares=512", "--no-cache"];
         let parent = OwnParent::new("cpu");
-        let run = build(&drydock, "RUN echo is-''running; sleep 2", &args).arg(parent.flag());
-        let mut running = run.start();
+        // It ends when its values were read.
+        let gate = "RUN --mount=type=cache,target=/gate echo is-''running; \
+            until [ -e /gate/go ]; do sleep 0.05; done";
+        let mut running = build(&drydock, gate, &args).arg(parent.flag()).start();
         running.wait_for("is-running");
         let values: Vec<String> = groups_below(&parent.0)
             .iter()
@@ -148,6 +156,9 @@ fn privileged_processors() {
             .filter_map(|file| fs::read_to_string(file).ok())
             .map(|text| text.trim().to_owned())
             .collect();
+        for mount in fs::read_dir(drydock.state().join("mounts-v1")).unwrap().flatten() {
+            fs::write(mount.path().join("0/go"), "").unwrap();
+        }
         let output = running.finish();
         assert!(output.status.success(), "{output}");
         parent.assert_empty();
@@ -203,9 +214,8 @@ fn privileged_parents_of_choice() {
     fs::create_dir(pids.join(&parent.0)).unwrap();
     fs::write(pids.join(&parent.0).join("pids.max"), "4").unwrap();
     let drydock = Drydock::new();
-    let many = "RUN for i in 1 2 3 4 5 6 7 8; do sleep 0.5 & done; wait; echo all";
     let flag = format!("--cgroup-parent=/x/../../{}/", parent.0);
-    let output = build(&drydock, many, &[&flag]).output();
+    let output = build(&drydock, MANY, &[&flag]).output();
     let text = &output.stderr;
     assert!(text.contains("can't fork"), "the parent's limit counts: {output}");
     parent.assert_empty();
@@ -249,7 +259,7 @@ fn privileged_a_cancelled_step_leaves_no_group() {
     let run = "RUN echo is-''running; (sleep 7719.5 &); sleep 7719.5";
     let mut running = build(&drydock, run, &args).start();
     running.wait_for("is-running");
-    assert!(host::wait_until(Duration::from_secs(20), || !groups_below(&parent.0).is_empty()));
+    assert!(host::wait_until(PATIENCE, || !groups_below(&parent.0).is_empty()));
     running.signal(Signal::INT);
     let output = running.finish();
     assert_eq!(output.status.code(), Some(1), "{output}");
@@ -266,7 +276,7 @@ fn privileged_a_killed_builders_groups_are_swept() {
     let args = ["--memory=64m", &parent.flag()];
     let mut running = build(&drydock, "RUN echo is-''running; sleep 7720.5", &args).start();
     running.wait_for("is-running");
-    assert!(host::wait_until(Duration::from_secs(20), || !groups_below(&parent.0).is_empty()));
+    assert!(host::wait_until(PATIENCE, || !groups_below(&parent.0).is_empty()));
     running.signal(Signal::KILL);
     running.finish();
     build(&drydock, "RUN echo next", &[]).ok();

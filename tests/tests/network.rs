@@ -19,7 +19,7 @@ use tests::{host, program, progress, require_programs, require_root};
 /// What steps run besides the shell.
 const SOURCE: &str = include_str!("network/step.c");
 /// How long a process may take to come or go.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What [`Lan::names`] is to say in these cases.
 const ANSWER: [u8; 4] = [203, 0, 113, 77];
 

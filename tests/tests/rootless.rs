@@ -15,7 +15,7 @@ use tests::progress::{self, End};
 use tests::skip;
 
 /// How long a process may take to end.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A step of each kind that owners, modes and layers can go wrong in.
 const OWNERS: &str = r#"FROM busybox AS a
