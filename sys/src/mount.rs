@@ -201,6 +201,14 @@ pub enum MountError {
         /// Cause.
         errno: Errno,
     },
+    /// More layers than two overlays take, one in the other.
+    #[error("an overlay of {layers} layers: the kernel takes at most {most}")]
+    TooManyLowers {
+        /// How many.
+        layers: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// More layers than one page of options can name.
     #[error("an overlay of {layers} layers needs {bytes} bytes of options; this kernel takes 4095")]
     TooManyLayers {

@@ -4,6 +4,10 @@
 //! `fsconfig` string ends at 256 bytes and `mount(2)` at one page, so a helper thread with its
 //! own mount namespace opens every layer and names them by descriptor number, relative to
 //! `/proc/self/fd`: four bytes a layer, and no path has to be escaped.
+//!
+//! An overlay takes 500 lower directories, one of which may be an overlay itself. So beyond that
+//! the lowest ones are mounted by themselves. What they remove is removed there, and what is above
+//! them removes as ever.
 
 use std::ffi::CString;
 use std::fmt::Write as _;
@@ -22,6 +26,10 @@ use rustix::thread::UnshareFlags;
 use crate::detached::{self, FsContext, Propagation};
 use crate::mount::{self, MountError, MountFlags, Overlay, c_string};
 
+/// As many lower directories has one overlay (Linux: `fs/overlayfs/params.h`, `OVL_MAX_STACK`).
+const LOWERS: usize = 500;
+/// As many have two, one in the other; three are refused (Linux: `FILESYSTEM_MAX_STACK_DEPTH`).
+const MOST: usize = 2 * LOWERS - 1;
 /// `mount(2)` takes one page of options, with the ending NUL.
 const OPTION_BYTES: usize = 4095;
 /// `fsconfig(2)` takes strings of 256 bytes, with the ending NUL.
@@ -34,6 +42,12 @@ pub(crate) fn open(overlay: &Overlay, flags: MountFlags) -> Result<OwnedFd, Moun
         ([], None) => Err(MountError::EmptyOverlay),
         ([], Some(upper)) => mount::bind(&upper.dir, false, flags),
         ([only], None) => mount::bind(only, false, flags.read_only()),
+        (lowers, _) if lowers.len() > MOST => {
+            Err(MountError::TooManyLowers { layers: lowers.len(), most: MOST })
+        }
+        (lowers, _) if lowers.len() > LOWERS => {
+            in_helper_thread(|| open_nested_in_own_namespace(overlay, flags))
+        }
         _ if appends_layers() => open_by_appending(overlay, flags),
         _ => open_by_mount(overlay, flags),
     }
@@ -103,20 +117,50 @@ fn open_layer(path: &Path) -> Result<OwnedFd, MountError> {
 
 /// For kernels without `lowerdir+`; needs `/proc`.
 fn open_by_mount(overlay: &Overlay, flags: MountFlags) -> Result<OwnedFd, MountError> {
+    in_helper_thread(|| mount_in_own_namespace(overlay, flags))
+}
+
+/// Has a thread open a mount that may change its mount namespace.
+fn in_helper_thread(
+    open: impl FnOnce() -> Result<OwnedFd, MountError> + Send,
+) -> Result<OwnedFd, MountError> {
     std::thread::scope(|scope| {
-        let helper = scope.spawn(|| mount_in_own_namespace(overlay, flags));
-        helper.join().unwrap_or(Err(MountError::Namespace {
+        scope.spawn(open).join().unwrap_or(Err(MountError::Namespace {
             step: "helper thread",
             errno: rustix::io::Errno::CANCELED,
         }))
     })
 }
 
-fn mount_in_own_namespace(overlay: &Overlay, flags: MountFlags) -> Result<OwnedFd, MountError> {
+/// Gives this thread a mount namespace of its own, from which nothing spreads.
+fn enter_own_namespace() -> Result<(), MountError> {
     let failed = |step| move |errno| MountError::Namespace { step, errno };
     crate::namespace::unshare(UnshareFlags::NEWNS | UnshareFlags::FS).map_err(failed("unshare"))?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(failed("make private"))?;
+        .map_err(failed("make private"))
+}
+
+/// An overlay whose lowest directories are an overlay of their own. That one has to be attached
+/// somewhere: before Linux 6.15 a directory of a detached mount cannot be a lower one.
+fn open_nested_in_own_namespace(
+    overlay: &Overlay,
+    flags: MountFlags,
+) -> Result<OwnedFd, MountError> {
+    enter_own_namespace()?;
+    let (above, lowest) = overlay.lowers.split_at(overlay.lowers.len() - LOWERS);
+    let inner =
+        Overlay { lowers: lowest.to_vec(), upper: None, volatile: false, ..overlay.clone() };
+    let inner = open(&inner, MountFlags::default().read_only())?;
+    // Any of its own directories will do as a place: nobody asks for that one by its name any more.
+    let place = &lowest[0];
+    detached::attach(&inner, place)?;
+    let lowers = above.iter().chain([place]).cloned().collect();
+    open(&Overlay { lowers, ..overlay.clone() }, flags)
+}
+
+fn mount_in_own_namespace(overlay: &Overlay, flags: MountFlags) -> Result<OwnedFd, MountError> {
+    let failed = |step| move |errno| MountError::Namespace { step, errno };
+    enter_own_namespace()?;
     // Opened after unshare: overlay takes directories of its own namespace only.
     let mut held = Vec::with_capacity(overlay.lowers.len() + 2);
     let mut options = String::from("index=off,metacopy=off,redirect_dir=");

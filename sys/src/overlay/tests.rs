@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
 use super::*;
 use crate::mount::{Mount, MountSource, Upper};
@@ -86,6 +86,47 @@ fn privileged_hundreds_of_layers_in_one_page() {
     if root() {
         exercise(open_by_mount);
     }
+}
+
+#[test]
+fn privileged_more_layers_than_one_overlay_takes() {
+    if !root() {
+        return;
+    }
+    let (_temp, dir) = place();
+    let lowers = layers(&dir, MOST + 1);
+    // What a layer in the middle of the lowest ones removes, and one above them.
+    fs::write(lowers[MOST - 1].join("gone"), "").unwrap();
+    fs::write(lowers[MOST - 1].join("removed"), "").unwrap();
+    let device = rustix::fs::makedev(0, 0);
+    let mode = Mode::from_raw_mode(0);
+    for (layer, name) in [(MOST - 200, "gone"), (3, "removed")] {
+        let at = lowers[layer].join(name);
+        rustix::fs::mknodat(rustix::fs::CWD, at, FileType::CharacterDevice, mode, device).unwrap();
+    }
+    let upper = Some(upper(&dir));
+    let mut overlay =
+        Overlay { lowers, upper, user_xattr: false, volatile: true, redirects: false };
+    let refused = open(&overlay, MountFlags::default()).unwrap_err();
+    assert!(refused.to_string().contains("1000 layers: the kernel takes at most 999"), "{refused}");
+    overlay.lowers.pop();
+    for count in [MOST, LOWERS + 1, LOWERS] {
+        overlay.lowers.truncate(count);
+        // Whoever mounts an upper directory a second time clears what the first one left.
+        let _ = fs::remove_dir_all(dir.join("work/work"));
+        let fd = open(&overlay, MountFlags::default()).unwrap();
+        assert_eq!(read(&fd, "same"), "0");
+        for layer in [1, 499, 500, count - 1] {
+            assert_eq!(layer < count, there(&fd, &format!("f{layer}")), "{layer} of {count}");
+        }
+        assert!(!there(&fd, "gone") && !there(&fd, "removed"));
+    }
+    let attached = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!attached.contains(dir.to_str().unwrap()), "nothing is attached");
+}
+
+fn there(mount: impl AsFd, name: &str) -> bool {
+    rustix::fs::statat(mount, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 #[test]
