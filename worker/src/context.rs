@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use cache::{CacheError, Context, Everything, FileKind, State, Verdict};
 use graph::pattern::{IgnoreList, IgnoreMatcher, IgnoreState};
@@ -49,11 +49,11 @@ pub struct ContextTree {
     modes: ContextModes,
     rules: IgnoreList,
     matcher: IgnoreMatcher,
-    states: Mutex<HashMap<TreePath, Decided>>,
+    /// Of directories only: files are many, and each is asked about once.
+    states: RwLock<HashMap<TreePath, Arc<Decided>>>,
 }
 
-/// What the ignore list says of one path.
-#[derive(Clone)]
+/// What the ignore list says of one directory.
 struct Decided {
     excluded: bool,
     state: IgnoreState,
@@ -77,7 +77,7 @@ impl ContextTree {
         let matcher = ignore.matcher();
         let ContextOptions { modes, trust } = options;
         let context = state.contexts().open_with(path, trust).map_err(|e| fail(e.into()))?;
-        let states = Mutex::default();
+        let states = RwLock::default();
         Ok(Self { context, modes, rules: ignore.clone(), matcher, states })
     }
 
@@ -94,26 +94,36 @@ impl ContextTree {
         self.context.stats()
     }
 
-    fn decided(&self, path: &TreePath) -> Decided {
-        let Some(parent) = path.parent() else {
-            return Decided { excluded: false, state: self.matcher.root() };
-        };
-        if let Some(known) = self.lock().get(path) {
-            return known.clone();
+    fn decided(&self, dir: &TreePath) -> Arc<Decided> {
+        let known = self.states.read().unwrap_or_else(PoisonError::into_inner).get(dir).cloned();
+        if let Some(known) = known {
+            return known;
         }
-        let above = self.decided(&parent);
-        let (verdict, state) = self.matcher.decide(path.as_bytes(), &above.state);
-        let decided = Decided { excluded: verdict.excluded, state };
-        self.lock().insert(path.clone(), decided.clone());
-        decided
+        let decided = Arc::new(match dir.parent() {
+            None => Decided { excluded: false, state: self.matcher.root() },
+            Some(parent) => {
+                let above = self.decided(&parent);
+                let (verdict, state) = self.matcher.decide(dir.as_bytes(), &above.state);
+                Decided { excluded: verdict.excluded, state }
+            }
+        });
+        let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
+        states.entry(dir.clone()).or_insert(decided).clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TreePath, Decided>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    fn excluded(&self, path: &TreePath, directory: bool) -> bool {
+        let Some(parent) = path.parent() else { return false };
+        if self.rules.rules.is_empty() {
+            return false;
+        }
+        if directory {
+            return self.decided(path).excluded;
+        }
+        self.matcher.decide(path.as_bytes(), &self.decided(&parent).state).0.excluded
     }
 
     fn keep(&self, path: &TreePath, directory: bool) -> Keep {
-        match self.decided(path).excluded {
+        match self.excluded(path, directory) {
             false => Keep::Yes,
             true if directory && self.matcher.may_reinclude_below(path.as_bytes()) => {
                 Keep::IfSomethingBelow

@@ -48,24 +48,42 @@ impl Listing {
 impl Context {
     /// The directory at `path`, read once in a build.
     pub(super) fn listing(&self, path: &TreePath) -> Result<Arc<Listing>, CacheError> {
+        Ok(self.listing_and_dir(path)?.0)
+    }
+
+    /// The same; and the directory, if it had to be opened for it.
+    pub(super) fn listing_and_dir(
+        &self,
+        path: &TreePath,
+    ) -> Result<(Arc<Listing>, Option<File>), CacheError> {
         if let Some(known) = lock(&self.listings).get(path) {
-            return Ok(known.clone());
+            return Ok((known.clone(), None));
         }
         let dir = self.open_dir(path, OFlags::RDONLY)?;
         let listing = Arc::new(self.read_dir(&dir, path)?);
-        Ok(lock(&self.listings).entry(path.clone()).or_insert(listing).clone())
+        let listing = lock(&self.listings).entry(path.clone()).or_insert(listing).clone();
+        Ok((listing, Some(dir)))
     }
 
-    /// Looks at those of `items` that were not looked at yet.
-    pub(super) fn look_at(&self, path: &TreePath, items: &[&Item]) -> Result<(), CacheError> {
+    /// Looks at those of `items` that were not looked at yet. `dir` is the directory, once it is
+    /// open.
+    pub(super) fn look_at(
+        &self,
+        path: &TreePath,
+        dir: &mut Option<File>,
+        items: &[&Item],
+    ) -> Result<(), CacheError> {
         let new: Vec<&Item> = items.iter().filter(|i| i.stat.get().is_none()).copied().collect();
         if new.is_empty() {
             return Ok(());
         }
-        let dir = self.open_dir(path, OFlags::PATH)?;
+        let dir: &File = match dir {
+            Some(dir) => dir,
+            None => dir.insert(self.open_dir(path, OFlags::PATH)?),
+        };
         self.counts.stats.fetch_add(new.len() as u64, Ordering::Relaxed);
         let look = |item: &&Item| {
-            let found = match rustix::fs::statat(&dir, &*item.name, AtFlags::SYMLINK_NOFOLLOW) {
+            let found = match rustix::fs::statat(dir, &*item.name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(raw) => Stat::of(&raw),
                 // Gone since the directory was read: as if it had never been there.
                 Err(Errno::NOENT) => None,

@@ -131,9 +131,9 @@ impl Context {
 
     /// The selected names of one directory.
     fn level(&self, dir: &TreePath, selection: &dyn Selection) -> Result<Level, CacheError> {
-        let listing: Arc<Listing> = self.listing(dir)?;
+        let (listing, mut open): (Arc<Listing>, _) = self.listing_and_dir(dir)?;
         let unknown: Vec<&Item> = listing.items.iter().filter(|i| i.kind.is_none()).collect();
-        self.look_at(dir, &unknown)?;
+        self.look_at(dir, &mut open, &unknown)?;
         let mut picked: Vec<(&Item, TreePath, Verdict)> = Vec::new();
         for item in &listing.items {
             let kind = item.kind.or_else(|| Some(item.stat.get()?.as_ref()?.kind));
@@ -147,7 +147,7 @@ impl Context {
             }
         }
         let items: Vec<&Item> = picked.iter().map(|(item, ..)| *item).collect();
-        self.look_at(dir, &items)?;
+        self.look_at(dir, &mut open, &items)?;
         let found = picked.into_iter().filter_map(|(item, path, verdict)| {
             let stat = (*item.stat.get()?)?;
             // A single file may be a mount point of its own.
