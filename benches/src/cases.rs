@@ -6,7 +6,7 @@ use tests::context::Context;
 use tests::drydock::{Drydock, Run};
 use tests::random::Random;
 
-use crate::{language, steps, syncs};
+use crate::{chain, files, language, records, steps, syncs};
 
 /// How large a case is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +46,12 @@ pub fn all(size: Size) -> Vec<Box<dyn Case>> {
         Box::new(Unchanged::new(size)),
         Box::new(Runs::new(size, true)),
         Box::new(Runs::new(size, false)),
-        Box::new(Chain::new(size)),
         Box::new(Export::new(size, false)),
         Box::new(Export::new(size, true)),
     ];
+    cases.extend(files::cases(size));
+    cases.extend(chain::cases(size));
+    cases.extend(records::cases(size));
     cases.extend(steps::cases(size));
     cases.extend(language::cases(size));
     cases
@@ -163,41 +165,6 @@ impl Case for Runs {
     fn syncs(&mut self) -> Option<u64> {
         let (_context, run) = self.command();
         syncs::count(run)
-    }
-}
-
-/// A long chain of steps, all of them known.
-struct Chain {
-    drydock: Drydock,
-    context: Context,
-}
-
-impl Chain {
-    fn new(size: Size) -> Self {
-        let mut text = "FROM base:1\n".to_owned();
-        for step in 0..size.pick(5, 100) {
-            text.push_str(&format!("RUN echo {step} > /file{step}\n"));
-        }
-        let drydock = with_base();
-        let context = Context::new(&text);
-        drydock.bare_build(&context).args(["-t", "app"]).ok();
-        Self { drydock, context }
-    }
-}
-
-impl Case for Chain {
-    fn name(&self) -> &'static str {
-        "100 cached steps, -t"
-    }
-
-    fn run(&mut self) -> Duration {
-        let output = self.drydock.bare_build(&self.context).args(["-t", "app"]).ok();
-        assert!(output.executed().is_empty(), "{output}");
-        output.elapsed
-    }
-
-    fn syncs(&mut self) -> Option<u64> {
-        syncs::count(self.drydock.bare_build(&self.context).args(["-t", "app"]))
     }
 }
 

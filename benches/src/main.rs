@@ -1,8 +1,9 @@
-//! `cargo run --release -p benches [-- --small] [--language | --steps] [--rounds
-//! N]`: prints the table, of the Dockerfile language or of starting steps alone if asked to.
+//! `cargo run --release -p benches [-- --small] [--PART] [--rounds N]`: prints the table. A part is
+//! one of `language`, `steps` (starting them), `chain` (of steps), `files` (of contexts) and
+//! `records`.
 
 use benches::cases::{self, Size};
-use benches::{language, measure, steps};
+use benches::{chain, files, language, measure, records, steps};
 
 /// Rounds, unless others are asked for.
 const ROUNDS: usize = 9;
@@ -13,10 +14,15 @@ fn main() {
     let rounds =
         args.iter().position(|a| a == "--rounds").and_then(|at| args.get(at + 1)?.parse().ok());
     let has = |flag: &str| args.iter().any(|a| a == flag);
-    let mut cases = match (has("--language"), has("--steps")) {
-        (true, _) => language::cases(size),
-        (_, true) => steps::cases(size),
-        _ => cases::all(size),
-    };
+    let parts = [
+        ("--language", language::cases as fn(Size) -> Vec<Box<dyn cases::Case>>),
+        ("--steps", steps::cases),
+        ("--chain", chain::cases),
+        ("--files", files::cases),
+        ("--records", records::cases),
+    ];
+    let part =
+        parts.into_iter().find(|(flag, _)| has(flag)).map_or(cases::all as _, |(_, part)| part);
+    let mut cases = part(size);
     print!("{}", measure::table(size, &measure::interleaved(&mut cases, rounds.unwrap_or(ROUNDS))));
 }
