@@ -304,8 +304,10 @@ impl Stages {
             }
             keys.insert(format!("{} {number}", self.stages[at].name), mkdir);
             for line in &self.stages[at].lines {
-                let key = self.line(line, contexts, &done, &mut state);
-                if line.is_step() {
+                if !line.is_step() {
+                    self.set(line, &mut state);
+                } else {
+                    let key = self.line(line, contexts, &done, &mut state);
                     number += 1;
                     keys.insert(format!("{} {number}", self.stages[at].name), key);
                 }
@@ -321,7 +323,20 @@ impl Stages {
         State { root: root.to_owned(), env: env.to_owned(), ..State::default() }
     }
 
-    /// What a line depends on; `state` becomes what it makes.
+    /// Does what a line does that makes nothing.
+    fn set(&self, line: &Line, state: &mut State) {
+        match line {
+            Line::Arg(arg) => {
+                let value = self.args.get(arg).map_or("none".to_owned(), u64::to_string);
+                state.env = format!("{} {arg}={value}", state.env);
+            }
+            Line::Env(key, value) => state.env = format!("{} {key}={value}", state.env),
+            Line::User(name) => state.user = (*name).to_owned(),
+            _ => {}
+        }
+    }
+
+    /// What a step depends on; `state` becomes what it makes.
     fn line(
         &self,
         line: &Line,
@@ -338,20 +353,6 @@ impl Stages {
         let mut same = None;
         let mut alone = false;
         let key = match line {
-            Line::Arg(arg) => {
-                let value = self.args.get(arg).map_or("none".to_owned(), u64::to_string);
-                state.env = format!("{env} {arg}={value}");
-                return String::new();
-            }
-            Line::Env(key, value) => {
-                state.env = format!("{env} {key}={value}");
-                return String::new();
-            }
-            Line::User(name) => {
-                state.user = (*name).to_owned();
-                return String::new();
-            }
-            Line::Comment(_) | Line::Label(_) => return String::new(),
             Line::Workdir(path) => {
                 let key = hash(&format!("workdir {root}|{user}|{path}"));
                 state.cwd = (*path).to_owned();
@@ -383,9 +384,7 @@ impl Stages {
             Line::Cache { number, .. } => {
                 hash(&format!("{root}|{env}|{user}|{cwd}|cache {number}"))
             }
-            Line::Sum(_) | Line::Move(_) | Line::Secret(_) | Line::Script(_) | Line::Empty(_) => {
-                run(String::new())
-            }
+            _ => run(String::new()),
         };
         let makes = same.unwrap_or_else(|| key.clone());
         if matches!(
