@@ -40,6 +40,7 @@ mod id;
 mod meta;
 mod probe;
 mod rebase;
+mod remains;
 mod replica;
 mod scan;
 mod seed;
@@ -52,6 +53,7 @@ pub use damage::VerifiedFile;
 pub use error::{Error, Result};
 pub use id::{SnapshotId, SnapshotIdError};
 pub use probe::Probe;
+pub use remains::Remains;
 pub use snapshotter::{ACTIVE_SUFFIX, Active, Hints, Kind, Snapshot, Snapshotter};
 pub use unpack::Unpacked;
 

@@ -379,6 +379,24 @@ fn privileged_prune_takes_what_the_filter_wants() {
 }
 
 #[test]
+fn privileged_what_is_damaged_is_told_and_goes() {
+    require_root!();
+    let drydock = Drydock::new();
+    let text = "FROM busybox\nRUN head -c 3000000 /dev/urandom > /one\nRUN echo two > /two\n";
+    drydock.build(&Context::new(text)).ok();
+    let one = usage(&drydock, &["--filter", "description~=RUN head"]).remove(0);
+    let meta = drydock.state().join("snapshots-v1").join(one["ID"].as_str().unwrap()).join("meta");
+    std::fs::write(&meta, "noise").unwrap();
+    compare(&drydock, "a damaged snapshot");
+    let damaged = usage(&drydock, &["--filter", "description~=^damaged"]);
+    assert_eq!(damaged.iter().map(|row| &row["ID"]).collect::<Vec<_>>(), [&one["ID"]]);
+    prune(&drydock, &["--filter", "type==regular"]);
+    assert!(!meta.exists(), "it went");
+    let again = drydock.build(&Context::new(text)).ok();
+    assert_eq!(again.executed().len(), 2, "{again}");
+}
+
+#[test]
 fn privileged_prune_stops_at_a_size() {
     require_root!();
     let drydock = Drydock::new();

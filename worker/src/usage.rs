@@ -85,24 +85,30 @@ impl Snapshots<'_> {
     /// A snapshot without its size; none if it is not there any more.
     fn item(&self, id: &SnapshotId) -> Result<Option<Item>, Cause> {
         let engine = self.engine;
-        let snapshot = match engine.snapshotter.get(id) {
-            Err(snapshotter::Error::NotFound(_)) => return Ok(None),
-            other => other?,
+        let (parent, layer, damaged) = match engine.snapshotter.get(id) {
+            Ok(snapshot) => (snapshot.parent, snapshot.layer, false),
+            // Nobody can begin to use it; what runs on it runs on what it was made on.
+            Err(snapshotter::Error::NotFound(_) | snapshotter::Error::Corrupt { .. }) => {
+                let Some(remains) = engine.snapshotter.remains(id) else { return Ok(None) };
+                (remains.parent, remains.layer, true)
+            }
+            Err(error) => return Err(error.into()),
         };
         let text = id.to_string();
         let Ok(meta) = std::fs::metadata(self.path(id)) else { return Ok(None) };
         let created = meta.modified()?.into();
         let pulled = engine.state.get_fact(PULLED_FACT, text.as_bytes());
-        let kind = if pulled.is_some() { Kind::Image } else { Kind::Regular };
+        let kind = if pulled.is_some() && !damaged { Kind::Image } else { Kind::Regular };
         let description = match (pulled, self.steps.get(&text)) {
+            _ if damaged => "damaged, and not used any more".to_owned(),
             (Some(image), _) if image.is_empty() => "layer of a base image".to_owned(),
             (Some(image), _) => format!("pulled from {}", String::from_utf8_lossy(&image)),
             (None, Some((_, step))) => step.clone(),
             (None, None) => "part of a step".to_owned(),
         };
         Ok(Some(Item {
-            parent: snapshot.parent.as_ref().map(ToString::to_string),
-            uses: snapshot.layer.as_ref().map(ToString::to_string),
+            parent: parent.map(|id| id.to_string()),
+            uses: layer.map(|id| id.to_string()),
             size: 0,
             created,
             last_used: engine.state.last_used().get(&text).unwrap_or(created),

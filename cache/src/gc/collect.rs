@@ -262,7 +262,11 @@ impl State {
     }
 
     /// Takes one item out of use; false if somebody began to use it, or removed it.
-    pub(super) fn remove_item(&self, item: &Item, collector: &mut dyn Collector) -> Result<bool, CacheError> {
+    pub(super) fn remove_item(
+        &self,
+        item: &Item,
+        collector: &mut dyn Collector,
+    ) -> Result<bool, CacheError> {
         if !self.is_there(&item.id) {
             return Ok(false);
         }
@@ -286,8 +290,6 @@ impl State {
         let images = self.images().list()?;
         let remembered = self.images().remembered()?;
         let has_name = |id| images.iter().any(|i| i.id() == id && i.reference.is_some());
-        let of_kind = request.kinds.is_empty() || request.kinds.contains(&Kind::Image);
-        let anything = Request { kinds: Vec::new(), ..request.clone() };
         let mut nameless = Vec::new();
         for image in images.iter().chain(&remembered) {
             // A base that was pulled by its digest has no name, and is not garbage for that.
@@ -302,7 +304,7 @@ impl State {
                 kind: if pulled { Kind::Image } else { Kind::Regular },
                 description: "image without a name".to_owned(),
             };
-            let may_go = of_kind && plan::wanted(&item, &anything);
+            let may_go = plan::wanted(&item, request);
             if may_go && !has_name(image.id()) && !nameless.contains(&image.id()) {
                 nameless.push(image.id());
             }

@@ -17,8 +17,6 @@ pub struct Request {
     pub all: bool,
     /// Only what was not used since then.
     pub unused_since: Option<Timestamp>,
-    /// Only these kinds; all of them if there are none.
-    pub kinds: Vec<Kind>,
     /// Only what one of these wants; everything if there are none. What they say about age is
     /// measured from `now`.
     pub filters: Vec<Filter>,
@@ -110,10 +108,9 @@ pub(super) fn with_needs(items: &[Item], ids: &BTreeSet<ItemId>) -> BTreeSet<Ite
 /// Whether a request is about an item that nobody needs.
 pub(super) fn wanted(item: &Item, request: &Request) -> bool {
     let old = request.unused_since.is_none_or(|since| item.last_used < since);
-    let of_kind = request.kinds.is_empty() || request.kinds.contains(&item.kind);
     let only_with_all = matches!(item.kind, Kind::Image | Kind::Internal);
     let subject = Subject { item, in_use: false, shared: false, now: request.now };
-    old && of_kind && (request.all || !only_with_all) && filter::any(&request.filters, &subject)
+    old && (request.all || !only_with_all) && filter::any(&request.filters, &subject)
 }
 
 fn snapshot_id((at, item): (usize, &Item)) -> Option<(&str, usize)> {
