@@ -52,7 +52,6 @@ impl Engine {
                 now,
                 keep_bytes: Some(keep),
                 name: name.clone(),
-                ..Request::default()
             };
             let freed = self.prune(&request)?.freed;
             if freed > 0 {

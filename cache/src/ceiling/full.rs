@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::Limit;
 
+/// So many holders are told one by one.
+const MAX_SHOWN: usize = 5;
+
 /// Who needs what of a state directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shares {
@@ -58,13 +61,17 @@ impl fmt::Display for Full {
             self.limit.rule
         )?;
         write!(f, "{} by images with a name", human(self.images))?;
-        for holder in &self.holders {
+        for holder in self.holders.iter().take(MAX_SHOWN) {
             write!(f, ", {} by ", human(holder.bytes))?;
             match (&holder.title, holder.own) {
                 (_, true) => f.write_str("this build")?,
                 (Some(title), _) => write!(f, "{title:?} (process {})", holder.process)?,
                 (None, _) => f.write_str("another command")?,
             }
+        }
+        if let Some(rest) = self.holders.get(MAX_SHOWN..).filter(|rest| !rest.is_empty()) {
+            let bytes = rest.iter().map(|holder| holder.bytes).sum();
+            write!(f, ", {} by {} others", human(bytes), rest.len())?;
         }
         let others = self.holders.iter().any(|holder| !holder.own);
         let wait = if others { "wait until the others have ended, " } else { "" };

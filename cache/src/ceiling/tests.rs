@@ -249,6 +249,29 @@ fn of_two_that_wait_for_each_other_the_later_one_gives_way() {
 }
 
 #[test]
+fn who_holds_it_is_told_in_one_line() {
+    let holder = |n: u64| Holder {
+        title: (n > 0).then(|| format!("build {n}")),
+        process: 7,
+        own: n == 2,
+        bytes: n * MIB,
+    };
+    let full = Full {
+        name: "this step".to_owned(),
+        written: 3 * MIB,
+        needs: MIB,
+        limit: Limit { bytes: 64 * MIB, rule: "--max-cache 64m".to_owned() },
+        images: 0,
+        holders: [9, 2, 0, 4, 5, 6, 7].map(holder).into(),
+    };
+    let text = full.to_string();
+    let told = "in use: 0B by images with a name, 9MiB by \"build 9\" (process 7), 2MiB by this build, 0B by \
+                another command, 4MiB by \"build 4\" (process 7), 5MiB by \"build 5\" (process 7), 13MiB by \
+                2 others; wait until the others have ended, raise the ceiling";
+    assert!(text.contains(told), "{text}");
+}
+
+#[test]
 fn sizes_for_people() {
     for (bytes, text) in [
         (0, "0B"),
