@@ -154,6 +154,30 @@ fn privileged_layers_that_vanished_or_were_damaged_cost_their_step() {
 }
 
 #[test]
+fn privileged_the_next_export_mends_a_cache() {
+    require_root!();
+    let (home, cache) = cache_of(&Context::new(SMALL), ",mode=max");
+    let whole = fs::read(cache.path(&cache.layers()[1].digest)).unwrap();
+    let path = cache.path(&cache.layers()[1].digest);
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    fs::write(&path, &damaged).unwrap();
+    // Who made it has what it takes, and no reason to look at it; who could not use it has both.
+    let to = to_dir(&cache.dir, ",mode=max");
+    home.build(&Context::new(SMALL)).args(["--cache-to", &to]).ok();
+    assert_eq!(fs::read(&path).unwrap(), damaged);
+    let (_machine, run) = fresh(&Context::new(&longer()), &from_dir(&cache.dir));
+    assert_eq!(run.args(["--cache-to", &to]).ok().executed().len(), 2);
+    for layer in Cache::open(&cache.dir).layers() {
+        let bytes = fs::read(cache.path(&layer.digest)).unwrap();
+        assert_eq!(oci::Digest::of(&bytes), layer.digest);
+    }
+    let (_machine, run) = fresh(&Context::new(&longer()), &from_dir(&cache.dir));
+    let (_, output) = run.image_and_output();
+    assert_nothing_ran(&output);
+}
+
+#[test]
 fn privileged_everything_vanished() {
     require_root!();
     let (_home, cache) = cache_of(&project(), ",mode=max");

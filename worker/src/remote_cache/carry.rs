@@ -1,6 +1,6 @@
 //! What of a build can go to other machines: its steps, their results, and how they hang together.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use cache::remote::RemoteRecord;
@@ -8,6 +8,7 @@ use graph::{Op, SourceOp, VertexIndex};
 use oci::{Digest, Timestamp};
 use solver::{ContentId, RecordStore, StepReport};
 
+use super::RemoteCaches;
 use crate::build::BuildWork;
 use crate::output::{Output, TreeOutput};
 
@@ -23,6 +24,8 @@ pub struct Carried {
     pub(super) result: Option<usize>,
     /// What was asked of trees, and what came out.
     pub(super) answers: BTreeMap<ContentId, ContentId>,
+    /// Layers that a cache was missing or had damaged: who has them should look twice.
+    pub(super) suspects: BTreeSet<Digest>,
 }
 
 /// A result that is a root file system.
@@ -75,7 +78,8 @@ impl Carry {
             nodes.push(Node { tree, kind, record });
         }
         let result = work.input.targets.first().and_then(|target| places.get(target)).copied();
-        let carried = Carried { nodes, result, answers };
+        let suspects = work.input.remote.map(RemoteCaches::bad_layers).unwrap_or_default();
+        let carried = Carried { nodes, result, answers, suspects };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(carried);
     }
 }

@@ -79,8 +79,6 @@ impl Trees {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use solver::ActionKey;
 
     use super::super::carry::Node;
@@ -104,7 +102,8 @@ mod tests {
 
     fn carried(nodes: Vec<Node>) -> Carried {
         let result = Some(nodes.len() - 1);
-        Carried { nodes, result, answers: BTreeMap::new() }
+        let (answers, suspects) = Default::default();
+        Carried { nodes, result, answers, suspects }
     }
 
     #[test]

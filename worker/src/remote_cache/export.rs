@@ -69,10 +69,12 @@ pub(super) trait Put: Sync {
     /// Whether the manifest is what is there already, with all that it names.
     fn has(&self, manifest: &Descriptor) -> bool;
 
-    /// Makes sure that a blob is there. `open` gives its bytes; it is fetched for that first.
+    /// Makes sure that a blob is there. `open` gives its bytes; it is fetched for that first. What is
+    /// there of a `suspect` may be damaged.
     fn blob(
         &self,
         blob: &Descriptor,
+        suspect: bool,
         from: Option<&Reference>,
         open: &(dyn Fn() -> io::Result<Box<dyn Read + Send>> + Sync),
         report: &dyn Report,
@@ -204,11 +206,12 @@ impl Engine {
         report: &dyn Report,
     ) -> Result<Vec<String>, CacheExportError> {
         let whole = pack(carried, parcels, &BTreeSet::new());
-        if put.has(&whole.descriptor) {
+        let suspect = parcels.values().any(|it| carried.suspects.contains(&it.blob.digest));
+        if !suspect && put.has(&whole.descriptor) {
             report.done(&format!("cache manifest {} is there", whole.descriptor.digest));
             return Ok(Vec::new());
         }
-        let missing = self.send_blobs(parcels, put, report)?;
+        let missing = self.send_blobs(parcels, &carried.suspects, put, report)?;
         let lost = missing.iter().map(|(digest, why)| {
             format!("layer {digest} is left out of the exported cache: {why}")
         });
@@ -222,7 +225,7 @@ impl Engine {
         let config = || -> io::Result<Box<dyn Read + Send>> {
             Ok(Box::new(io::Cursor::new(packed.config.clone())))
         };
-        put.blob(&packed.config_descriptor, None, &config, report)?;
+        put.blob(&packed.config_descriptor, false, None, &config, report)?;
         put.finish(&packed.descriptor, &packed.manifest)?;
         report.done(&format!("writing cache manifest {}", packed.descriptor.digest));
         Ok(lost)
@@ -233,6 +236,7 @@ impl Engine {
     fn send_blobs(
         &self,
         parcels: &BTreeMap<usize, Parcel>,
+        suspects: &BTreeSet<Digest>,
         put: &dyn Put,
         report: &dyn Report,
     ) -> Result<Vec<(Digest, String)>, CacheExportError> {
@@ -247,7 +251,8 @@ impl Engine {
                 if report.cancelled() {
                     return Err(CacheExportError::Cancelled);
                 }
-                if let Err(error) = self.send_blob(parcel, put, report) {
+                let suspect = suspects.contains(&parcel.blob.digest);
+                if let Err(error) = self.send_blob(parcel, suspect, put, report) {
                     if parcel.origin.is_none() || report.cancelled() {
                         while next().is_some() {}
                         return Err(error);
@@ -274,6 +279,7 @@ impl Engine {
     fn send_blob(
         &self,
         parcel: &Parcel,
+        suspect: bool,
         put: &dyn Put,
         report: &dyn Report,
     ) -> Result<(), CacheExportError> {
@@ -290,7 +296,7 @@ impl Engine {
             Ok(Box::new(file))
         };
         let from = parcel.origin.as_ref().and_then(Origin::registry);
-        put.blob(blob, from, &open, report)
+        put.blob(blob, suspect, from, &open, report)
     }
 
     /// The records of a build as they stand in the config of its image; none if the image is not

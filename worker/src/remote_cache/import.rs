@@ -1,6 +1,6 @@
 //! A cache that a build may use, while it is being read and afterwards.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -75,6 +75,11 @@ impl RemoteCaches {
     /// Asks them nothing any more.
     pub(crate) fn give_up(&self) {
         self.given_up.store(true, Ordering::SeqCst);
+    }
+
+    /// The layers that were asked for and not there, or not what they should be.
+    pub(super) fn bad_layers(&self) -> BTreeSet<Digest> {
+        self.imports.iter().flat_map(|import| lock(&import.bad).clone()).collect()
     }
 
     /// From now on the result of `key` is of use only with its bytes.

@@ -24,6 +24,8 @@ impl Put for Registry<'_> {
     fn blob(
         &self,
         blob: &Descriptor,
+        // What a registry has it has verified.
+        _suspect: bool,
         from: Option<&Reference>,
         open: &(dyn Fn() -> io::Result<Box<dyn Read + Send>> + Sync),
         report: &dyn Report,
