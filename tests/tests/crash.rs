@@ -13,8 +13,8 @@ use tests::progress::{self, End};
 use tests::random::Random;
 use tests::require_root;
 
-/// How often the builder is killed.
-const MOMENTS: u32 = 50;
+/// How often the builder is killed in `make test`; `DRYDOCK_TORTURE=N` does it N times as often.
+const MOMENTS: u32 = 20;
 
 /// Quick steps of every kind in two branches, with fresh keys for each `SALT`.
 fn sample() -> Context {
@@ -39,14 +39,17 @@ fn privileged_killed_at_random_moments() {
     let mut random = Random::announced("crash");
     let context = sample();
     let undisturbed = Drydock::new();
-    let begun = Instant::now();
     let want = salted(&undisturbed, &context, 0).image();
-    let whole = begun.elapsed();
-
     let drydock = Drydock::new();
+    salted(&drydock, &context, 0).ok();
+    let begun = Instant::now();
+    salted(&undisturbed, &context, u32::MAX).image();
+    let whole = begun.elapsed();
     let dest = drydock.place("killed.tar");
     let (mut shown, mut killed) = (0, 0);
-    for round in 1..=MOMENTS {
+    let factor = std::env::var("DRYDOCK_TORTURE").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let moments = MOMENTS.saturating_mul(factor);
+    for round in 1..=moments {
         let delay = Duration::from_micros(random.below(whole.as_micros() as u64 * 6 / 5));
         let mut running = salted(&drydock, &context, round)
             .arg("-o")
@@ -81,8 +84,11 @@ fn privileged_killed_at_random_moments() {
             again.is_empty(),
             "round {round}, killed after {delay:?}: run again: {again:?}\n{output}\n{next}"
         );
+        if round % 50 == 0 {
+            drydock.command("prune").arg("-f").ok();
+        }
     }
-    eprintln!("{killed} of {MOMENTS} builds were killed, {shown} steps had been shown as done");
+    eprintln!("{killed} of {moments} builds were killed, {shown} steps had been shown as done");
     assert!(host::wait_until(Duration::from_secs(5), || host::users_of(drydock.state()).is_empty()));
     assert_eq!(host::mounts_below(drydock.state()), Vec::<String>::new());
     check_nothing_piles_up(&drydock);

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -193,11 +195,14 @@ impl Disk {
     /// The disk as a loss of power at this moment would leave it: its bytes, at one moment.
     fn unplugged(&self) -> Option<Self> {
         let copy = Self { dir: temp::directory(), mounted: false };
-        for _ in 0..20 {
-            fs::copy(self.image(), copy.image()).unwrap();
-            if fs::read(self.image()).unwrap() == fs::read(copy.image()).unwrap() {
+        let mut before = fs::read(self.image()).unwrap();
+        for _ in 0..50 {
+            let after = fs::read(self.image()).unwrap();
+            if before == after {
+                write_sparse(&copy.image(), &after);
                 return copy.mount();
             }
+            before = after;
         }
         None
     }
@@ -229,6 +234,17 @@ impl Disk {
         let file = fs::File::create(self.filler()).unwrap();
         let flags = rustix::fs::FallocateFlags::empty();
         let _ = rustix::fs::fallocate(&file, flags, 0, free.max(1));
+    }
+}
+
+/// Writes a file without the blocks that are empty.
+fn write_sparse(path: &Path, bytes: &[u8]) {
+    let file = fs::File::create(path).unwrap();
+    file.set_len(bytes.len() as u64).unwrap();
+    for (at, block) in bytes.chunks(1 << 16).enumerate() {
+        if block.iter().any(|byte| *byte != 0) {
+            file.write_all_at(block, (at as u64) << 16).unwrap();
+        }
     }
 }
 
@@ -311,19 +327,83 @@ fn privileged_the_power_may_go() {
                 }
             }
         });
-        for round in 0..times(5) {
+        for round in 0..times(3) {
             std::thread::sleep(Duration::from_micros(100_000 + random.below(500_000)));
             let Some(copy) = disk.unplugged() else { continue };
             let next = Drydock::at(&copy.root().join("state"));
-            let boot = copy.dir.path().join("boot");
-            fs::write(
-                &boot,
-                format!("{:08x}-3b5a-48d8-b774-eeca844b30ad\n", random.number() as u32),
-            )
-            .unwrap();
+            let boot = another_boot(&copy, &mut random);
             after_a_reboot(&next, &boot, &context, &undisturbed, round);
         }
     });
+}
+
+/// A file that says it is another boot.
+fn another_boot(copy: &Disk, random: &mut Random) -> PathBuf {
+    let boot = copy.dir.path().join("boot");
+    let text = format!("{:08x}-3b5a-48d8-b774-eeca844b30ad\n", random.number() as u32);
+    fs::write(&boot, text).unwrap();
+    boot
+}
+
+/// Builds one after the other until it is told to stop, and notes which have ended.
+fn keep_building(drydock: &Drydock, first: u32, over: &AtomicBool, ended: &Mutex<Vec<u32>>) {
+    let context = sample();
+    for salt in (first..).step_by(2) {
+        if over.load(Ordering::SeqCst) {
+            return;
+        }
+        salted(drydock, &context, salt).args(["-t", &format!("w{first}")]).ok();
+        ended.lock().unwrap().push(salt);
+    }
+}
+
+#[test]
+fn privileged_what_had_ended_outlasts_a_loss_of_power() {
+    require_root!();
+    require_programs!("mkfs.ext4", "mount", "umount", "unshare");
+    let mut random = Random::announced("what had ended outlasts a loss of power");
+    let (mut moments, mut builds, mut steps) = (0, 0, 0);
+    let (context, undisturbed) = (sample(), Drydock::new());
+    let wanted = times(4);
+    while moments < wanted {
+        // A new one before it is full.
+        let Some(disk) = Disk::new(48) else {
+            return tests::skip::say("torture", "no loop devices");
+        };
+        let drydock = Drydock::at(&disk.root().join("state"));
+        let (over, ended) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+        std::thread::scope(|scope| {
+            let _ends = Ends(&over);
+            // Two, so that one syncs and folds what the other publishes.
+            for first in [0, 1] {
+                let (drydock, over, ended) = (&drydock, &over, &ended);
+                scope.spawn(move || keep_building(drydock, first, over, ended));
+            }
+            let one = || !ended.lock().unwrap().is_empty();
+            assert!(host::wait_until(Duration::from_secs(100), one));
+            for _ in 0..10.min(wanted - moments) {
+                std::thread::sleep(Duration::from_micros(200_000 + random.below(600_000)));
+                let known = ended.lock().unwrap().clone();
+                let Some(copy) = disk.unplugged() else { continue };
+                moments += 1;
+                let next = Drydock::at(&copy.root().join("state"));
+                let boot = another_boot(&copy, &mut random);
+                let last = known.last().copied();
+                let any = known.get(random.below(known.len() as u64) as usize).copied();
+                for salt in last.into_iter().chain(any) {
+                    let what = format!("build {salt}, lost power at moment {moments}");
+                    let (image, output) =
+                        rebooted(salted(&next, &context, salt), &boot).image_and_output();
+                    calm(&output);
+                    assert_eq!(output.executed(), Vec::<String>::new(), "{what}: {output}");
+                    same(&image, &salted(&undisturbed, &context, salt).image(), &what);
+                    builds += 1;
+                    steps += output.steps().iter().filter(|s| s.end == End::Cached).count();
+                }
+            }
+        });
+    }
+    eprintln!("power went {moments} times: {builds} builds that had ended had all {steps} steps");
 }
 
 /// Every image that has a name is whole, and builds give the right images.
