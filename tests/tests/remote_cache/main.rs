@@ -5,4 +5,5 @@ mod faults;
 mod lies;
 mod machines;
 mod place;
+mod random;
 mod writing;
