@@ -15,6 +15,7 @@ use crate::claim;
 use crate::clock::BootId;
 use crate::context::ContextHashes;
 use crate::database::Database;
+use crate::durable;
 use crate::error::{At, CacheError};
 use crate::filesystem::{self, Kind};
 use crate::fold;
@@ -330,6 +331,7 @@ impl State {
         self.images.sweep();
         self.blobs.sweep();
         self.contexts.sweep();
+        durable::sweep_abandoned(&self.root);
         let locks = self.root.join("locks");
         for entry in fs::read_dir(&locks).at("list", &locks)?.flatten() {
             let name = entry.file_name();
