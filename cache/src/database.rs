@@ -28,6 +28,10 @@ const OPEN_PAUSE: Duration = Duration::from_millis(1);
 /// Each writing open leaves one table; from this many on they are merged.
 const MAX_TABLES: u64 = 16;
 
+/// Each opening reads all rows of the log again. More than these are moved to a table at once, not
+/// only by the next writing open.
+const MAX_LOGGED: usize = 256;
+
 /// Disk space that is reserved for a log or manifest at a time, in bytes.
 const PREALLOCATED: u64 = 64 << 10;
 
@@ -232,6 +236,10 @@ impl Database {
         options.set_sync(true);
         let write = |source| CacheError::Database { operation: "write", source };
         database.write_opt(batch, &options).map_err(write)?;
+        if changes.len() > MAX_LOGGED {
+            // What can't be moved stays in the log.
+            let _ = database.flush();
+        }
         let tables = database.property_value("rocksdb.num-files-at-level0").ok().flatten();
         if tables.and_then(|n| n.parse().ok()).is_some_and(|n: u64| n >= MAX_TABLES) {
             database.compact_range::<&[u8], &[u8]>(None, None);
@@ -307,6 +315,20 @@ impl Database {
         self.damaged.store(false, Ordering::SeqCst);
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) = View::default();
         Ok(())
+    }
+
+    /// Reads every row, and mends what cannot be read. How many rows there are.
+    pub(crate) fn check(&self) -> u64 {
+        let count = || -> Result<u64, rocksdb::Error> {
+            let Some(database) = self.view(None) else { return Ok(0) };
+            let rows = database.iterator(rocksdb::IteratorMode::Start);
+            rows.map(|row| row.map(|_| 1)).sum()
+        };
+        count().unwrap_or_else(|_| {
+            self.damaged.store(true, Ordering::SeqCst);
+            self.mend_to_read();
+            count().unwrap_or_default()
+        })
     }
 
     /// Calls `each` with every key and value of the current view.
