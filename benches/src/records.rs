@@ -1,6 +1,8 @@
 //! How long it takes to open the records of a state directory, to look for one, and to close them;
 //! and the same with one more record to write.
 
+use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use cache::{Dialect, State};
@@ -25,36 +27,38 @@ pub fn cases(size: Size) -> Vec<Box<dyn Case>> {
             size.pick(1000, 100_000),
         ),
     ] {
-        cases.push(Box::new(Open::new(read, rows, false)));
-        cases.push(Box::new(Open::new(written, rows, true)));
+        let dir = Rc::new(filled(rows));
+        let case = |name, write| Open { name, dir: dir.clone(), rows, write, next: rows };
+        cases.push(Box::new(case(read, false)));
+        cases.push(Box::new(case(written, true)));
     }
     cases
 }
 
+/// A state directory with so many records.
+fn filled(rows: u64) -> TempDir {
+    let dir = temp::directory();
+    let state = open(dir.path());
+    for row in 0..rows {
+        add(&state, row);
+    }
+    state.finish().expect("records can be written");
+    drop(state);
+    dir
+}
+
+fn open(dir: &Path) -> State {
+    let dialect = Dialect { whiteouts: "overlay-trusted".into(), owner_uid: 0 };
+    State::open(dir, &dialect).expect("a state directory")
+}
+
 struct Open {
     name: &'static str,
-    dir: TempDir,
+    dir: Rc<TempDir>,
     rows: u64,
     /// A row is added each time.
     write: bool,
     next: u64,
-}
-
-impl Open {
-    fn new(name: &'static str, rows: u64, write: bool) -> Self {
-        let case = Self { name, dir: temp::directory(), rows, write, next: rows };
-        let state = case.open();
-        for row in 0..rows {
-            add(&state, row);
-        }
-        state.finish().expect("records can be written");
-        case
-    }
-
-    fn open(&self) -> State {
-        let dialect = Dialect { whiteouts: "overlay-trusted".into(), owner_uid: 0 };
-        State::open(self.dir.path(), &dialect).expect("a state directory")
-    }
 }
 
 fn add(state: &State, row: u64) {
@@ -69,7 +73,7 @@ impl Case for Open {
 
     fn run(&mut self) -> Duration {
         let start = Instant::now();
-        let state = self.open();
+        let state = open(self.dir.path());
         let found = state.get_fact(DOMAIN, &(self.rows / 2).to_le_bytes());
         assert_eq!(found.map(|value| value.len()), Some(BYTES));
         if self.write {
@@ -82,7 +86,7 @@ impl Case for Open {
     }
 
     fn syncs(&mut self) -> Option<u64> {
-        let state = self.open();
+        let state = open(self.dir.path());
         if self.write {
             add(&state, self.next);
             self.next += 1;
