@@ -230,6 +230,20 @@ impl BlobStore {
         Ok(true)
     }
 
+    /// Reads the whole blob; one that is not what its name says is removed, and told. Whether it
+    /// is good, or not there.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn check(&self, digest: &Digest) -> Result<bool, CacheError> {
+        if !self.path(digest).exists() || self.verify(digest).unwrap_or(false) {
+            return Ok(true);
+        }
+        self.tell_damaged(digest);
+        self.remove(digest)?;
+        Ok(false)
+    }
+
     fn tell_damaged(&self, digest: &Digest) {
         let text = format!("{} is damaged and not used", self.path(digest).display());
         self.store.warnings.add_damage(text);

@@ -73,6 +73,28 @@ fn changes(store: &Store, read: &[(Name, Vec<u8>)]) -> Vec<Change> {
     read.iter().filter_map(put).collect()
 }
 
+/// Reads every row of the database and every published value. Those that are damaged go. How many
+/// are good.
+pub(crate) fn check(store: &Store) -> Result<u64, CacheError> {
+    let _ = fold(store)?;
+    let rows = store.database.check();
+    let mut changes = Vec::new();
+    store.database.for_each(|key, value| {
+        if let (Ok(key), None) = (<[u8; 33]>::try_from(key), sealed::open(value)) {
+            changes.push(Change::Delete(key, value.to_vec()));
+        }
+    });
+    let damaged = changes.len() as u64;
+    if damaged > 0
+        && let Some(writer) = store.database.writer()?
+    {
+        writer.apply(&changes)?;
+        store.syncer.counted(1);
+        store.warnings.add_damage(format!("{damaged} build records are damaged and were removed"));
+    }
+    Ok(rows.saturating_sub(damaged))
+}
+
 /// Removes values of steps and contents from the database that `keep` does not want, given their
 /// payload. Returns how many, and the steps' keys among them.
 pub(crate) fn sweep(

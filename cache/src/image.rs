@@ -266,7 +266,7 @@ impl ImageStore {
         let Some(bytes) = journal::read_small(path)? else { return Ok(None) };
         let image = serde_json::from_slice(&bytes);
         if image.is_err() {
-            self.store.warnings.add(format!("{} is damaged and not used", path.display()));
+            self.store.warnings.add_damage(format!("{} is damaged and not used", path.display()));
         }
         Ok(image.ok())
     }
@@ -284,8 +284,17 @@ impl ImageStore {
         Ok(images)
     }
 
+    /// Removes temporary files that killed processes left, and what is damaged.
     pub(crate) fn sweep(&self) {
         durable::sweep_abandoned(&self.dir);
+        let Ok(_held) = FileLock::acquire(&self.lock, Mode::Exclusive) else { return };
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let document = path.extension().is_some_and(|e| e == "json");
+            if document && matches!(self.load(&path), Ok(None)) {
+                let _ = fs::remove_file(&path);
+            }
+        }
     }
 }
 

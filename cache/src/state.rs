@@ -248,6 +248,15 @@ impl State {
         self.store.syncer.count()
     }
 
+    /// Reads all records and facts. Those that are damaged are removed, with a warning. How many
+    /// are good.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn check_records(&self) -> Result<u64, CacheError> {
+        fold::check(&self.store)
+    }
+
     /// The end of a build: everything published becomes durable and moves into the database. A
     /// build that published nothing (and found nothing left by another) pays nothing.
     ///

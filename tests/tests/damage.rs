@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tests::context::Context;
@@ -425,5 +427,46 @@ fn privileged_damage_costs_a_rebuild_of_that_part() {
     drydock.command("prune").args(["-a", "-f"]).ok();
     for (kind, count) in counts {
         eprintln!("damage: {kind}: {count:?}");
+    }
+}
+
+#[test]
+fn privileged_verify_finds_what_nobody_reads() {
+    require_root!();
+    let (drydock, context) = (Drydock::new(), sample());
+    let want = image(&drydock, &context).0;
+    let state = drydock.state().to_owned();
+    let inside = |path: &str| in_snapshots(&state, path).remove(0);
+    type Damage<'a> = (&'a str, &'a dyn Fn());
+    let mode =
+        |path: PathBuf, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    let first = || fs::write(inside("fs/m/first"), "FIRST\n").unwrap();
+    let deep = || fs::remove_dir_all(inside("fs/m/deep/file").parent().unwrap()).unwrap();
+    let setuid = || mode(inside("fs/m/second"), 0o4755);
+    let base = || fs::write(inside("fs/etc/passwd"), "root::0:0::/:/bin/sh\n").unwrap();
+    let blob = || How::Flipped.happen(&below(&state.join("blobs-v1"))[0], &mut Random::new(SEED));
+    let manifest = || fs::remove_file(inside("manifest")).unwrap();
+    let meta = || fs::write(inside("meta"), "{}").unwrap();
+    let damages: [Damage; 7] = [
+        ("content", &first),
+        ("directory", &deep),
+        ("mode", &setuid),
+        ("base", &base),
+        ("blob", &blob),
+        ("manifest", &manifest),
+        ("meta", &meta),
+    ];
+    for (what, damage) in damages {
+        let good = drydock.command("verify").ok();
+        assert!(good.text().ends_with("are good"), "{what}: {good}");
+        damage();
+        let found = drydock.command("verify").fails();
+        assert!(found.stderr.contains("damaged"), "{what}: {found}");
+        drydock.command("verify").ok();
+        let (got, output) = image(&drydock, &context);
+        same(&got, &want, what);
+        assert!(!output.stderr.contains("WARN"), "{what}: {output}");
+        let (_, next) = image(&drydock, &context);
+        assert_eq!(next.executed(), Vec::<String>::new(), "{what}: {next}");
     }
 }

@@ -35,6 +35,7 @@ pub mod source;
 #[cfg(test)]
 mod testing;
 mod usage;
+mod verify;
 
 pub use backend::{Backend, SnapshotChoice};
 pub use build::{BuildInput, ContextInput, Wants};
@@ -55,3 +56,4 @@ pub use source::{FileTree, GitEnvironment, GitError, NoSecrets, Secrets};
 pub use sys::forked;
 /// Entering a user namespace, before there are threads.
 pub use sys::userns;
+pub use verify::Verified;

@@ -126,6 +126,8 @@ pub enum Command {
     Du(DuArgs),
     /// Remove what no image needs from the cache
     Prune(PruneArgs),
+    /// Read all of the cache, and put away what is damaged
+    Verify,
     /// Show what the steps of a build told, whole
     Logs(LogsArgs),
     /// Show why the steps of a build ran

@@ -22,6 +22,7 @@ mod stdin;
 mod store;
 mod task;
 mod usage;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -60,6 +61,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Pull(args) => store::pull(&args, &context),
         Command::Du(args) => usage::du(&args, &context),
         Command::Prune(args) => usage::prune(&args, &context),
+        Command::Verify => verify::run(&context),
         Command::Logs(args) => logs::run(&args, &context),
         Command::Explain(args) => explain::run(&args, &context),
         Command::Info(args) => info::run(&args, &context),
