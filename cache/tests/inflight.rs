@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{eventually, follow, get, key, open, record, role, spawn};
 use oci::Timestamp;
-use solver::{Claim, News, Outlet, RecordStore, Stream};
+use solver::{News, RecordStore, Stream};
 
 /// Longer than any test should take.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -66,13 +66,14 @@ fn an_unchanged_build() {
 fn handing_over() {
     let dir = tempfile::tempdir().unwrap();
     let (maker, waiter) = (common::open(dir.path()), common::open(dir.path()));
+    let mut watch = waiter.watch().unwrap();
     let (freed, mut times) = (std::sync::Mutex::new(Instant::now()), Vec::new());
     for n in 0..ROUNDS {
         let record = common::record(&format!("step {n}"));
         let claim = maker.claim(&record.key).unwrap().unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
-                assert!(common::follow(&waiter, &record.key, Duration::from_secs(10)).1);
+                assert!(common::follow_by(&mut *watch, &record.key, Duration::from_secs(10)).1);
                 let found = waiter.get(&record.key, oci::Timestamp::EPOCH).unwrap();
                 (found.is_some(), Instant::now())
             });

@@ -11,6 +11,7 @@ use tests::context::Context;
 use tests::drydock::{Drydock, Run, Running};
 use tests::image_view::ImageView;
 use tests::progress::{Vertex, rawjson};
+use tests::random::Random;
 use tests::{host, require_root};
 
 /// What a build says of a step that another one runs.
@@ -392,21 +393,21 @@ impl Overlap {
         steps
     }
 
-    /// Runs all of them on one state directory; how long that took.
+    /// Starts all of them on one state directory.
+    fn start(&self, drydock: &Drydock) -> Vec<Running> {
+        let start = |n| {
+            let run = drydock.build(&self.context(n)).args(["-o", &output(drydock, n)]);
+            // Half of them with one job slot.
+            if n % 4 < 2 { run.args(["--jobs", "1"]).start() } else { run.start() }
+        };
+        (0..self.count).map(start).collect()
+    }
+
+    /// Runs them to their end; how long that took.
     fn run(&self) -> Duration {
         let drydock = Drydock::new();
-        let contexts: Vec<Context> = (0..self.count).map(|n| self.context(n)).collect();
         let begun = Instant::now();
-        let builds: Vec<Running> = contexts
-            .iter()
-            .enumerate()
-            .map(|(n, context)| {
-                let run = drydock.build(context).args(["-o", &output(&drydock, n)]);
-                // Half of them with one job slot.
-                if n % 4 < 2 { run.args(["--jobs", "1"]).start() } else { run.start() }
-            })
-            .collect();
-        for (n, build) in builds.into_iter().enumerate() {
+        for (n, build) in self.start(&drydock).into_iter().enumerate() {
             let output = build.finish();
             assert!(output.status.success(), "{output}");
             for word in ["WARN", "ERROR", "panic", AGAIN] {
@@ -421,13 +422,58 @@ impl Overlap {
         assert_eq!(host::mounts_below(drydock.state()), Vec::<String>::new());
         took
     }
+
+    /// Runs them, and kills every eighth at a random moment, one with one job slot: so it leaves at most one
+    /// step unfinished. Returns how many runs were lost.
+    fn run_with_kills(&self, random: &mut Random) -> usize {
+        let drydock = Drydock::new();
+        let mut builds: Vec<Option<Running>> = self.start(&drydock).into_iter().map(Some).collect();
+        let victims: Vec<usize> = (0..self.count).filter(|n| n % 8 == 1).collect();
+        for victim in &victims {
+            std::thread::sleep(Duration::from_micros(random.below(400_000)));
+            let mut build = builds[*victim].take().expect("it is killed once");
+            build.kill();
+            build.finish();
+        }
+        for (n, build) in builds.into_iter().enumerate() {
+            let Some(build) = build else { continue };
+            let output = build.finish();
+            assert!(output.status.success(), "{output}");
+            assert_eq!(image(&drydock, n).text("own"), format!("{n}\n"));
+        }
+        let runs = runs(&drydock);
+        assert_eq!(runs.keys().cloned().collect::<Vec<_>>(), Self::steps());
+        let lost = runs.values().sum::<usize>() - runs.len();
+        assert!(lost <= victims.len(), "{runs:?}");
+        drydock.command("prune").args(["-a", "-f"]).ok();
+        assert_eq!(left(&drydock), Vec::<String>::new());
+        lost
+    }
+}
+
+/// `small`, or so many times more.
+fn times(small: usize) -> usize {
+    let factor = std::env::var("DRYDOCK_TORTURE").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    small.saturating_mul(factor)
 }
 
 #[test]
 fn privileged_32_builds_of_overlapping_dockerfiles() {
     require_root!();
-    let took = Overlap { count: 32, work: "true".to_owned() }.run();
-    println!("32 builds that share 7 steps: {took:?}");
+    for _ in 0..times(1).div_ceil(5) {
+        let took = Overlap { count: 32, work: "true".to_owned() }.run();
+        println!("32 builds that share 7 steps: {took:?}");
+    }
+}
+
+#[test]
+fn privileged_builds_of_which_some_are_killed() {
+    require_root!();
+    let mut random = Random::announced("builds of which some are killed");
+    let work = "sleep 0.1".to_owned();
+    let (rounds, overlap) = (times(1).div_ceil(2), Overlap { count: 32, work });
+    let lost: usize = (0..rounds).map(|_| overlap.run_with_kills(&mut random)).sum();
+    println!("{rounds} times 32 builds of which 4 were killed: {lost} steps ran again");
 }
 
 /// What the processor does in one step of [`privileged_the_time_of_many_builds`].
@@ -436,17 +482,16 @@ const WORK: &str = "i=0; while [ $i -lt 3000000 ]; do i=$((i+1)); done";
 #[test]
 fn privileged_the_time_of_many_builds() {
     require_root!();
-    let rounds = std::env::var("DRYDOCK_TORTURE").ok().and_then(|n| n.parse::<usize>().ok());
-    let Some(rounds) = rounds else {
+    if std::env::var_os("DRYDOCK_TORTURE").is_none() {
         return tests::skip::say("the time of many builds", "it is for DRYDOCK_TORTURE");
-    };
+    }
     let drydock = Drydock::new();
     let alone = |what: &str| {
         let context = Context::new(&format!("FROM busybox\nRUN {what}\n"));
         drydock.build(&context).ok().elapsed
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    for round in 0..rounds.div_ceil(10) {
+    for round in 0..times(1).div_ceil(10) {
         let none = alone(&format!("true # {round}"));
         let step = alone(&format!("{WORK} # {round}")).saturating_sub(none);
         let work = step * Overlap::steps().len() as u32;
@@ -456,4 +501,41 @@ fn privileged_the_time_of_many_builds() {
             "round {round}: 32 builds, work {work:?} on {cores} cores, took {took:?}: {ratio:.2} of the work / cores"
         );
     }
+}
+
+/// Seconds since midnight of a time as RFC 3339 writes it.
+fn seconds(time: &str) -> f64 {
+    let (_, clock) = time.trim_end_matches('Z').split_once('T').unwrap();
+    clock.split(':').fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().unwrap())
+}
+
+#[test]
+fn privileged_the_time_of_handing_over() {
+    require_root!();
+    if std::env::var_os("DRYDOCK_TORTURE").is_none() {
+        return tests::skip::say("the time of handing over", "it is for DRYDOCK_TORTURE");
+    }
+    let mut times: Vec<f64> = (0..times(1).clamp(5, 50))
+        .map(|_| {
+            let drydock = Drydock::new();
+            let step = gated("s", "true");
+            let mut owner = drydock.build(&Context::new(&format!("FROM busybox\n{step}"))).start();
+            owner.wait_for(BEGAN);
+            let context = Context::new(&format!("FROM busybox\n{step}RUN echo next\n"));
+            let mut other = told_whole(&drydock, &context).start();
+            other.wait_for(ELSEWHERE);
+            open_gate(&drydock);
+            let output = other.finish();
+            let ended = vertex(&output.stderr, "[2/3] RUN").completed.unwrap();
+            let next = vertex(&output.stderr, "[3/3] RUN").started.unwrap();
+            assert!(owner.finish().status.success());
+            (seconds(&next) - seconds(&ended)).rem_euclid(24.0 * 3600.0) * 1000.0
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    println!(
+        "from the end of a step to the start of the next one in another build: {:.1} ms, at most {:.1} ms",
+        times[times.len() / 2],
+        times[times.len() - 1]
+    );
 }

@@ -1,5 +1,6 @@
 //! Sleeping until something happens to one of several files.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
@@ -47,6 +48,11 @@ impl Events {
         Some(Mark { events: self.clone(), watch: watch.ok()? })
     }
 
+    fn new() -> Option<Arc<Self>> {
+        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
+        Some(Arc::new(Self(fd)))
+    }
+
     fn drain(&self) {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = inotify::Reader::new(&self.0, &mut buffer);
@@ -64,8 +70,10 @@ impl Drop for Mark {
 pub(crate) struct Watcher {
     locks: PathBuf,
     inflight: PathBuf,
-    /// None where the host has no more of them (fs.inotify.max_user_instances).
-    events: Option<Arc<Events>>,
+    /// Made for the first thing that is followed: closing one waits for the kernel's readers, some 10
+    /// ms, which a build without neighbours should not pay. None where the host has no more of them
+    /// (fs.inotify.max_user_instances).
+    events: OnceCell<Option<Arc<Events>>>,
     bell: Arc<OwnedFd>,
     /// Shared with everything that is followed.
     followed: Arc<()>,
@@ -74,13 +82,12 @@ pub(crate) struct Watcher {
 impl Watcher {
     /// Watches nothing yet.
     pub(crate) fn new(locks: PathBuf, inflight: PathBuf) -> Result<Self, CacheError> {
-        let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .at("make an event for waiting in", &inflight)?;
         Ok(Self {
             locks,
             inflight,
-            events: events.map(|fd| Arc::new(Events(fd))),
+            events: OnceCell::new(),
             bell: Arc::new(bell),
             followed: Arc::new(()),
         })
@@ -90,7 +97,8 @@ impl Watcher {
 impl Watch for Watcher {
     fn follow(&mut self, key: &ActionKey) -> Result<Box<dyn Follow>, StoreError> {
         let (lock, want) = (claim::path(&self.locks, key), want::path(&self.inflight, key));
-        let run = Run::new(lock, want, self.events.as_ref(), self.followed.clone());
+        let events = self.events.get_or_init(Events::new);
+        let run = Run::new(lock, want, events.as_ref(), self.followed.clone());
         let run = run.map_err(|e| StoreError::new("follow a step of another build", e))?;
         Ok(Box::new(run))
     }
@@ -103,11 +111,12 @@ impl Watch for Watcher {
             tv_nsec: limit.subsec_nanos().into(),
         };
         let mut fds = vec![PollFd::new(&*self.bell, PollFlags::IN)];
-        fds.extend(self.events.iter().map(|events| PollFd::new(&events.0, PollFlags::IN)));
+        let events = self.events.get().and_then(Option::as_ref);
+        fds.extend(events.map(|events| PollFd::new(&events.0, PollFlags::IN)));
         // Whatever ends it, the caller looks at everything.
         if poll(&mut fds, Some(&limit)).is_ok_and(|ready| ready > 0) {
             let _ = rustix::io::read(&*self.bell, &mut [0; 8]);
-            self.events.iter().for_each(|events| events.drain());
+            events.iter().for_each(|events| events.drain());
         }
     }
 

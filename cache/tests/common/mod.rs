@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use cache::{Dialect, State};
 use oci::Timestamp;
-use solver::{ActionKey, ContentId, Followed, KeyBuilder, News, Record, RecordStore};
+use solver::{ActionKey, ContentId, Followed, KeyBuilder, News, Record, RecordStore, Watch};
 
 pub(crate) fn dialect() -> Dialect {
     Dialect { whiteouts: "overlay-trusted".into(), owner_uid: 0 }
@@ -53,7 +53,15 @@ pub(crate) fn follow(
     key: &ActionKey,
     limit: Duration,
 ) -> (Vec<News<'static>>, bool) {
-    let mut watch = state.watch().unwrap();
+    follow_by(&mut *state.watch().unwrap(), key, limit)
+}
+
+/// The same by somebody who goes on to watch.
+pub(crate) fn follow_by(
+    watch: &mut dyn Watch,
+    key: &ActionKey,
+    limit: Duration,
+) -> (Vec<News<'static>>, bool) {
     let mut run = watch.follow(key).unwrap();
     let (mut news, end) = (Vec::new(), Instant::now() + limit);
     loop {

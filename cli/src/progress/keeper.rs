@@ -124,7 +124,7 @@ impl Keeper {
     pub(super) fn settle(&self, id: ProgressId) {
         let Some(place) = self.place.get() else { return };
         let spoke = self.lock().steps.contains_key(&id);
-        if let (true, Ok(Some((recorder, step)))) = (spoke, self.step(place, id)) {
+        if spoke && let Ok(Some((recorder, step))) = self.step(place, id) {
             let mut step = step.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = self.flush(place, (id, &recorder), &mut step, Timestamp::now());
         }

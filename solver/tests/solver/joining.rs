@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use graph::Freshness;
 use oci::Timestamp;
-use solver::{Claim, Event, News, Outlet, ProgressId, RecordStore, SolveError, Stream};
+use solver::{Claim, Event, News, ProgressId, RecordStore, SolveError, Stream};
 
 use crate::fake::{Act, Bench, PATIENCE, Spec, acts, make, record};
 
