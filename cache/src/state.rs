@@ -273,7 +273,7 @@ impl State {
             self.store.syncer.sync_always()?;
         }
         self.store.syncer.sync()?;
-        self.empty_trash();
+        self.empty_unattended_trash();
         Ok(())
     }
 
@@ -289,6 +289,14 @@ impl State {
     /// Deletes what is in the trash. What cannot be deleted stays, with a warning.
     pub fn empty_trash(&self) {
         if let Err(e) = self.trash.empty() {
+            self.store.warnings.add(e.to_string());
+        }
+    }
+
+    /// The same, unless a collection is under way, which deletes what it takes: a build should not
+    /// end later for that.
+    pub(crate) fn empty_unattended_trash(&self) {
+        if let Err(e) = self.trash.empty_unattended() {
             self.store.warnings.add(e.to_string());
         }
     }

@@ -1,14 +1,15 @@
 //! `trash/`: things that were taken out of use in one rename and wait to be deleted.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{IFlags, Mode, OFlags};
+use rustix::fs::{FlockOperation, IFlags, Mode, OFlags};
 
 use crate::durable;
 use crate::error::{At, CacheError};
+use crate::lock;
 
 /// Directory levels that are made accessible while deleting (a path has no more).
 const MAX_DEPTH: usize = 2048;
@@ -28,6 +29,24 @@ impl Trash {
         match fs::rename(path, self.dir.join(durable::unique_name())) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other.at("take out of use", path),
+        }
+    }
+
+    /// Says that the caller will delete what it takes, for as long as the result lives: builds
+    /// that end meanwhile leave it alone. Waits for one that deletes what somebody left. None if
+    /// that cannot be said; then others may delete the same, which does no harm.
+    pub(crate) fn attend(&self) -> Option<File> {
+        let dir = File::open(&self.dir).ok()?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&dir, FlockOperation::LockShared)).ok()?;
+        Some(dir)
+    }
+
+    /// Deletes what is here, unless somebody else sees to that.
+    pub(crate) fn empty_unattended(&self) -> Result<(), CacheError> {
+        let dir = File::open(&self.dir).at("open", &self.dir)?;
+        match lock::try_lock(&dir, lock::Mode::Exclusive).at("lock", &self.dir)? {
+            true => self.empty(),
+            false => Ok(()),
         }
     }
 
@@ -113,5 +132,20 @@ mod tests {
         assert!(!tree.exists());
         trash.empty().unwrap();
         assert_eq!(fs::read_dir(dir.path().join("trash")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_somebody_sees_to_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let trash = Trash::new(dir.path().to_owned());
+        fs::write(dir.path().join("x"), "x").unwrap();
+        let (one, other) = (trash.attend(), trash.attend());
+        assert!(one.is_some() && other.is_some());
+        drop(one);
+        trash.empty_unattended().unwrap();
+        assert!(dir.path().join("x").exists());
+        drop(other);
+        trash.empty_unattended().unwrap();
+        assert!(!dir.path().join("x").exists());
     }
 }

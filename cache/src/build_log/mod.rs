@@ -131,25 +131,6 @@ impl BuildLogs {
         Ok(())
     }
 
-    /// Removes builds that ended, of which `unwanted` holds; the bytes that they took.
-    pub(crate) fn clear(
-        &self,
-        trash: &Trash,
-        unwanted: impl Fn(&KeptBuild) -> bool,
-    ) -> Result<u64, CacheError> {
-        let mut freed = 0;
-        for id in self.ids()? {
-            // One that cannot be read is of no use to anybody.
-            if self.read(&id).as_ref().map_or(true, &unwanted) {
-                let size = self.size(&id);
-                if self.remove(&id, trash)? {
-                    freed += size;
-                }
-            }
-        }
-        Ok(freed)
-    }
-
     /// Whether a build still writes.
     pub(crate) fn is_running(&self, id: &str) -> bool {
         kept::is_running(&self.dir.join(id).join(JOURNAL))
@@ -176,21 +157,9 @@ impl crate::State {
     /// with a warning.
     pub fn retain_build_logs(&self) {
         match self.build_logs().retain(self.trash()) {
-            Ok(()) => self.empty_trash(),
+            Ok(()) => self.empty_unattended_trash(),
             Err(e) => self.store().warnings.add(e.to_string()),
         }
-    }
-
-    /// Removes the logs of builds that ended, and before `until` where there is such a time; the
-    /// bytes that they took.
-    ///
-    /// # Errors
-    /// If they cannot be listed or moved away.
-    pub fn clear_build_logs(&self, until: Option<Timestamp>) -> Result<u64, CacheError> {
-        let old = |build: &KeptBuild| until.is_none_or(|until| build.last() < until);
-        let freed = self.build_logs().clear(self.trash(), old)?;
-        self.empty_trash();
-        Ok(freed)
     }
 }
 

@@ -147,6 +147,7 @@ impl State {
         tell: &mut dyn FnMut(&Item),
     ) -> Result<Report, CacheError> {
         let mut report = Report::default();
+        let _ours = self.trash().attend();
         let items = self.items(collector)?;
         let before = self.kept_bytes();
         let mut sweep = Sweep::new(items);

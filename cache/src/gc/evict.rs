@@ -39,6 +39,7 @@ impl State {
         collector: &mut dyn Collector,
     ) -> Result<Report, CacheError> {
         let mut report = Report::default();
+        let _ours = self.trash().attend();
         // What was begun before may be all that is needed.
         self.empty_trash();
         let mut sweep = Sweep::new(self.items(collector)?);
