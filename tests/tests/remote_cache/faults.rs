@@ -6,6 +6,7 @@ use serde_json::json;
 use tests::context::Context;
 use tests::drydock::{Drydock, Output};
 use tests::proxy::{ALWAYS, Access, Fault, Kind};
+use tests::token_server::{Bearer, basic};
 use tests::{require_programs, require_root};
 
 use super::place::*;
@@ -55,6 +56,36 @@ fn privileged_a_registry_that_is_not_there() {
     let output = machine.build(&context).args(["--cache-to", &must, "-o", &to]).fails();
     assert!(output.stderr.contains("the image is complete, but its cache"), "{output}");
     assert_eq!(tests::image_view::ImageView::archive(&image).text("3"), "1\n2\n");
+}
+
+#[test]
+fn privileged_a_registry_that_wants_tokens() {
+    require_root!();
+    require_programs!("docker-registry");
+    let bearer = Bearer { anonymous_pull: false, ..Bearer::default() };
+    let place = Place::with(Access::Bearer(bearer));
+    let login = |machine: &Drydock| {
+        let dir = machine.home().join(".docker");
+        fs::create_dir_all(&dir).unwrap();
+        let auth = basic("user", "secret").replace("Basic ", "");
+        let config = json!({"auths": {place.proxy.address(): {"auth": auth}}});
+        fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    };
+    let (home, context) = (Drydock::new(), Context::new(SMALL));
+    login(&home);
+    let cache = place.name("cache:1");
+    home.build(&context).args(["--cache-to", &cache]).ok();
+    let (_machine, run) = fresh(&context, &cache);
+    assert_ran_all(&run.ok(), 3);
+    // Into another repository of the registry, which takes the layers from the cache's.
+    let (machine, run) = fresh(&context, &cache);
+    login(&machine);
+    place.proxy.forget();
+    assert_nothing_ran(&run.args(["-t", &place.name("app:1"), "--push"]).ok());
+    let layers = Cache::of_registry(&place, "cache", "1");
+    assert_eq!(place.layers_fetched(&layers), 0);
+    let sent = place.proxy.count(Kind::UploadPut);
+    assert_eq!(sent, 2, "the config, and the base's layer, which is in no registry");
 }
 
 #[test]
@@ -191,14 +222,13 @@ fn privileged_everything_vanished() {
 }
 
 #[test]
-fn privileged_a_registry_that_breaks_off() {
+fn privileged_a_registry_that_forgot_a_layer() {
     require_root!();
     require_programs!("docker-registry");
     let place = Place::new();
     let to = format!("type=registry,ref={},mode=max", place.name("cache:1"));
     Drydock::new().build(&Context::new(SMALL)).args(["--cache-to", &to]).ok();
     let cache = Cache::of_registry(&place, "cache", "1");
-    // The records come whole; of the layers that follow, two have a wrong byte.
     let (_machine, run) = fresh(&Context::new(&longer()), &place.name("cache:1"));
     let output = run.ok();
     assert_eq!(output.executed().len(), 1, "{output}");

@@ -188,7 +188,7 @@ fn privileged_several_caches_are_asked_in_turn() {
 #[test]
 fn privileged_what_must_be_fresh_is_not_taken() {
     require_root!();
-    let (_home, cache) = cache_of(&project(), ",mode=max");
+    let (_home, mut cache) = cache_of(&project(), ",mode=max");
     let (_machine, run) = fresh(&project(), &from_dir(&cache.dir));
     assert_eq!(run.arg("--no-cache").ok().executed().len(), 10);
     let (_machine, run) = fresh(&project(), &from_dir(&cache.dir));
@@ -196,6 +196,17 @@ fn privileged_what_must_be_fresh_is_not_taken() {
     assert_eq!(output.executed().len(), 1, "{output}");
     let (_machine, run) = fresh(&project(), &from_dir(&cache.dir));
     assert_nothing_ran(&run.args(["--ttl", "echo first=10000h"]).ok());
+    // Records carry the time when their step started: of years ago, here.
+    for record in cache.document["records"].as_array_mut().unwrap() {
+        record["started"] = "2020-01-01T00:00:00Z".into();
+    }
+    cache.rewrite();
+    let (_machine, run) = fresh(&project(), &from_dir(&cache.dir));
+    let output = run.args(["--ttl", "echo first=10000h"]).ok();
+    assert_eq!(output.executed().len(), 1, "{output}");
+    assert!(output.executed()[0].contains("echo first"), "{output}");
+    let (_machine, run) = fresh(&project(), &from_dir(&cache.dir));
+    assert_nothing_ran(&run.ok());
 }
 
 #[test]

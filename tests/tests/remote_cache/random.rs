@@ -121,11 +121,12 @@ fn privileged_random_projects_hit_elsewhere_what_they_hit_at_home() {
     let mut counts = (0, 0, 0);
     for seed in 0..SIZE.0 * factor {
         let mut project = Project::new(seed);
-        let home = Drydock::new();
-        let dir = home.place("cache");
-        let to = to_dir(&dir, ",mode=max");
-        home.build(&project.context()).args(["--cache-to", &to]).ok();
         for round in 0..SIZE.1 {
+            // A machine that knows one version, as its cache does.
+            let home = Drydock::new();
+            let dir = home.place("cache");
+            let to = to_dir(&dir, ",mode=max");
+            home.build(&project.context()).args(["--cache-to", &to]).ok();
             project.edit();
             let context = project.context();
             let (machine, run) = fresh(&context, &from_dir(&dir));
@@ -136,7 +137,7 @@ fn privileged_random_projects_hit_elsewhere_what_they_hit_at_home() {
             lose_some(&dir, &lossy, &mut project.random);
             let (_machine, run) = fresh(&context, &from_dir(&lossy));
             let (lossy, more) = run.image_and_output();
-            let (here, output) = home.build(&context).args(["--cache-to", &to]).image_and_output();
+            let (here, output) = home.build(&context).image_and_output();
             let names = |output: &tests::drydock::Output| -> BTreeSet<String> {
                 output.executed().into_iter().collect()
             };
