@@ -1,9 +1,9 @@
-//! `--context-modes` and `--context-trust`: what counts of the files of a context, and clones of one
-//! commit by several users.
+//! `--context-modes` and `--context-trust`: what counts of the files of a context, clones of one
+//! commit by several users, and file systems that are not trusted.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tests::base_image::TarBuilder;
@@ -263,4 +263,52 @@ fn privileged_without_trust_all_files_are_read() {
         assert_eq!(opened, count, "{trust}");
         assert_eq!(output.executed(), Vec::<String>::new(), "{output}");
     }
+}
+
+/// A directory that is served by fuse-overlayfs, until this goes.
+struct Served(PathBuf);
+
+impl Served {
+    /// Shows `dir` at `place`; none, with a reason, where that is not possible.
+    fn new(dir: &Path, place: &Path) -> Option<Self> {
+        let [upper, work] = ["upper", "work"].map(|name| place.with_file_name(name));
+        for dir in [&upper, &work, place] {
+            fs::create_dir(dir).unwrap();
+        }
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            dir.display(),
+            upper.display(),
+            work.display()
+        );
+        let output = Command::new("fuse-overlayfs").args(["-o", &options]).arg(place).output();
+        let output = output.unwrap();
+        if !output.status.success() {
+            skip::say("a context behind FUSE", String::from_utf8_lossy(&output.stderr).trim());
+            return None;
+        }
+        Some(Self(place.to_owned()))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn privileged_files_behind_fuse_are_read_in_every_build() {
+    require_root!();
+    require_programs!("strace", "fuse-overlayfs", "umount");
+    let drydock = Drydock::new();
+    let context = Context::new("FROM scratch\nCOPY . /c\n").file("content-1", "1").settle();
+    let place = drydock.place("served");
+    let Some(_served) = Served::new(context.path(), &place) else { return };
+    let build = || drydock.command("build").args(["--progress=plain", place.to_str().unwrap()]);
+    let output = build().ok();
+    assert!(output.stderr.contains("is on a FUSE file system: its files are read"), "{output}");
+    let Some((opened, output)) = opened(&drydock, build()) else { return };
+    assert_eq!(opened, 1, "{output}");
+    assert_eq!(output.executed(), Vec::<String>::new(), "{output}");
 }
