@@ -270,7 +270,7 @@ impl Engine {
                     started: record.started,
                     ended: record.ended,
                     duration: record.duration(),
-                    name: format!("from {}", from.import.name),
+                    name: from.name.clone(),
                     inputs: Vec::new(),
                 },
             )

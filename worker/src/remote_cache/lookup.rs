@@ -81,7 +81,8 @@ impl BuildWork<'_> {
             };
             let record = record.clone();
             let content = loaded.records.trees[record.tree].content;
-            let from = From { import: import.clone(), loaded, record: record.clone() };
+            let name = self.input.definition.vertex(vertex).meta.name.clone();
+            let from = From { import: import.clone(), loaded, record: record.clone(), name };
             let lazy = LazyTree::of_record(from, self.input.images);
             let tree = match self.engine.tree_here(content) {
                 Some(here) => {

@@ -32,6 +32,8 @@ pub(super) struct From {
     pub(super) import: Arc<Import>,
     pub(super) loaded: Arc<Loaded>,
     pub(super) record: RemoteRecord,
+    /// What people call the step.
+    pub(super) name: String,
 }
 
 /// A layer of a lazy tree.
