@@ -197,9 +197,10 @@ impl Database {
         open().map(|database| Some(Arc::new(database))).map_err(|e| e.to_string())
     }
 
-    /// Whether there are tables, and nothing says which of them count.
+    /// Whether there are tables or logs, and nothing says which of them count. A manifest alone is a
+    /// beginning that was cut off: whoever makes a database writes `CURRENT` before the first log.
     fn is_headless(&self) -> bool {
-        let table = |name: &str| name.ends_with(".sst") || name.starts_with("MANIFEST-");
+        let table = |name: &str| name.ends_with(".sst") || name.ends_with(".log");
         self.current().is_none()
             && fs::read_dir(&self.path).is_ok_and(|mut all| {
                 all.any(|e| e.is_ok_and(|e| table(&e.file_name().to_string_lossy())))
