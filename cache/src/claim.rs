@@ -1,7 +1,7 @@
 //! The right to run one step, between processes: a lock named after its key, whose file tells
 //! those who wait for it what becomes of the step.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -93,4 +93,16 @@ pub(crate) fn claim(
     let told = Mutex::new(Told { file, bytes: 0, ended: false });
     let outlet = Arc::new(KeyOutlet { want: want.clone(), told });
     Ok(Some(KeyClaim { key: *key, want, outlet, lock: Some(lock) }))
+}
+
+/// Removes the lock files of keys that nobody holds.
+pub(crate) fn sweep(locks: &Path) -> Result<(), CacheError> {
+    for entry in fs::read_dir(locks).at("list", locks)?.flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|n| n.parse::<ActionKey>().is_ok()) {
+            // Taking it and letting it go removes it.
+            drop(FileLock::try_transient(&entry.path())?);
+        }
+    }
+    Ok(())
 }

@@ -106,6 +106,10 @@ impl State {
             ceiling: std::sync::OnceLock::new(),
         });
         let dead = lease::dead(&root.join("leases"))?;
+        if !dead.is_empty() {
+            // Its steps may have told much that nobody needs any more.
+            claim::sweep(&locks)?;
+        }
         Ok(Self {
             lease: Lease::create(&root.join("leases"), &locks.join("gc"))?,
             dead: Mutex::new(dead),
@@ -349,14 +353,7 @@ impl State {
         self.blobs.sweep();
         self.contexts.sweep();
         durable::sweep_abandoned(&self.root);
-        let locks = self.root.join("locks");
-        for entry in fs::read_dir(&locks).at("list", &locks)?.flatten() {
-            let name = entry.file_name();
-            if name.to_str().is_some_and(|n| n.parse::<ActionKey>().is_ok()) {
-                // Taking it and letting it go removes it.
-                drop(FileLock::try_transient(&entry.path())?);
-            }
-        }
+        claim::sweep(&self.root.join("locks"))?;
         let inflight = self.inflight_dir();
         for entry in fs::read_dir(&inflight).at("list", &inflight)?.flatten() {
             if entry.file_name().to_str().is_some_and(want::is_want) {

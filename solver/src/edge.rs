@@ -65,7 +65,10 @@ pub(crate) enum Signal {
     /// Another process holds its key.
     Busy,
     /// Nobody holds its key any more.
-    Freed,
+    Freed {
+        /// Whether the run that has ended was shown.
+        shown: bool,
+    },
     /// It ran, and its record is published.
     Ran,
     /// It failed, in whatever it was doing.
@@ -106,7 +109,10 @@ pub(crate) enum Request {
     /// Follow its key's holder until nobody holds it, on the thread for that.
     FollowKey,
     /// Look it up again and load the result, on a thread.
-    LookAgain,
+    LookAgain {
+        /// Whether the run that has ended was shown.
+        shown: bool,
+    },
     /// Tell that it ended well; let go on what needs it.
     Finish,
     /// Tell that it failed; stop everything else.
@@ -145,7 +151,12 @@ pub(crate) fn step(state: State, signal: Signal) -> (State, &'static [Request]) 
 
         (Queued, Signal::Slot) => (Running, &[Request::Attempt]),
         (Running, Signal::Busy) => (Blocked, &[Request::FreeSlot, Request::FollowKey]),
-        (Blocked, Signal::Freed) => (Blocked, &[Request::LookAgain]),
+        (Blocked, Signal::Freed { shown: true }) => {
+            (Blocked, &[Request::LookAgain { shown: true }])
+        }
+        (Blocked, Signal::Freed { shown: false }) => {
+            (Blocked, &[Request::LookAgain { shown: false }])
+        }
         (Running, Signal::Found) => (Ended(Cached), &[Request::FreeSlot, Request::Finish]),
         (Running, Signal::Ran) => (Ended(Ran), &[Request::FreeSlot, Request::Finish]),
 
@@ -233,7 +244,10 @@ mod tests {
         let (state, requests) = follow(State::Running, &[Signal::Busy]);
         assert_eq!(state, State::Blocked);
         assert_eq!(requests, [Request::FreeSlot, Request::FollowKey]);
-        assert_eq!(step(state, Signal::Freed), (State::Blocked, &[Request::LookAgain][..]));
+        for shown in [false, true] {
+            let (next, requests) = step(state, Signal::Freed { shown });
+            assert_eq!((next, requests), (state, &[Request::LookAgain { shown }][..]));
+        }
         assert_eq!(
             step(state, Signal::Found),
             (State::Ended(Ending::Cached), &[Request::Finish][..])
@@ -289,7 +303,7 @@ mod tests {
             Just(Signal::Follow),
             Just(Signal::Slot),
             Just(Signal::Busy),
-            Just(Signal::Freed),
+            any::<bool>().prop_map(|shown| Signal::Freed { shown }),
             Just(Signal::Ran),
             Just(Signal::Failed),
             any::<bool>().prop_map(|started| Signal::Stopped { started }),

@@ -72,7 +72,10 @@ pub(crate) enum Reply<O> {
     /// The key, and that it has no acceptable record.
     Unknown(Keyed),
     /// Nobody holds the key any more.
-    Freed,
+    Freed {
+        /// Whether its run was shown.
+        shown: bool,
+    },
     /// Nobody holds the key any more, and it has no acceptable record.
     Missed,
     Busy,
@@ -116,7 +119,10 @@ pub(crate) enum Task {
     /// Follow the run of another process.
     Follow,
     /// Look up again, load.
-    LookAgain,
+    LookAgain {
+        /// Whether a run of another process was shown that has just ended.
+        shown: bool,
+    },
 }
 
 /// One vertex, made ready for a thread.
@@ -141,7 +147,7 @@ impl<W: Work> Job<'_, W> {
         let done = guarded(|| match (self.task, &self.keyed) {
             _ if self.setting.stop.is_cancelled() => Ok(self.stopped()),
             (Task::Attempt, Some(keyed)) => self.attempt(keyed),
-            (Task::LookAgain, Some(keyed)) => self.look_again(keyed),
+            (Task::LookAgain { shown }, Some(keyed)) => self.look_again(keyed, shown),
             _ => self.look(began),
         });
         match done {
@@ -301,11 +307,11 @@ impl<W: Work> Job<'_, W> {
     }
 
     /// Another process has made it, or could not.
-    fn look_again(&self, keyed: &Keyed) -> Result<Reply<W::Output>, Cause> {
+    fn look_again(&self, keyed: &Keyed, shown: bool) -> Result<Reply<W::Output>, Cause> {
         if let Some(found) = self.look_up(&keyed.key)? {
             return Ok(Reply::Found(found));
         }
-        if self.told.get().is_some() {
+        if shown {
             self.setting.events.log(self.id, Stream::Stderr, AGAIN);
         }
         Ok(Reply::Missed)

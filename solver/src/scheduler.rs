@@ -258,7 +258,7 @@ where
                 node.keyed = Some(Arc::new(keyed));
                 Signal::Missed
             }
-            Reply::Freed => Signal::Freed,
+            Reply::Freed { shown } => Signal::Freed { shown },
             Reply::Lost(_) if self.stopped => Signal::Stopped { started: told.is_some() },
             Reply::Lost(inputs) => Signal::Lost { missing: self.bring_again(vertex, &inputs) },
             Reply::Missed => Signal::Missed,
@@ -334,7 +334,9 @@ where
         match request {
             Request::Announce => self.announce(vertex),
             Request::Look => self.to_look.push((vertex, Task::Look)),
-            Request::LookAgain => self.to_look.push((vertex, Task::LookAgain)),
+            Request::LookAgain { shown } => {
+                self.to_look.push((vertex, Task::LookAgain { shown }));
+            }
             Request::Elect => self.elect(vertex),
             Request::Enqueue => {
                 self.queue.insert(vertex);

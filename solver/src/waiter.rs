@@ -308,7 +308,7 @@ impl<W: Work> Following<'_, W> {
                 Followed::Nothing => return Ok(Look::Nothing),
                 Followed::Over => {
                     self.show(Some(Timestamp::now()));
-                    return Ok(Look::Answer(Reply::Freed));
+                    return Ok(Look::Answer(Reply::Freed { shown: self.shown.is_some() }));
                 }
                 Followed::News(News::Started(at)) => self.begin(at),
                 Followed::News(News::Output { stream, at, data }) if self.shown.is_some() => {
