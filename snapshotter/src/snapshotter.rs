@@ -241,12 +241,12 @@ impl Snapshotter {
     /// Makes the directories of an unfinished snapshot.
     pub(crate) fn create_active(&self, id: SnapshotId) -> Result<PathBuf> {
         let dir = self.dir.join(active_name(id));
-        for path in [dir.clone(), dir.join("fs")] {
-            std::fs::create_dir(&path).context("cannot create directory", &path)?;
-        }
-        let fs = Root::at(&dir.join("fs"))?;
+        std::fs::create_dir(&dir).context("cannot create directory", &dir)?;
+        let fs = dir.join("fs");
+        let made = std::fs::create_dir(&fs).context("cannot create directory", &fs);
         // Whatever the umask is.
-        fs.chmod("", 0o755)?;
+        let made = made.and_then(|()| Root::at(&fs)?.chmod("", 0o755));
+        self.or_discard(&dir, made.map_err(Error::from))?;
         Ok(dir)
     }
 

@@ -51,7 +51,9 @@ impl<'a> Store<'a> {
                 let repository = self.open(git, access, object.len(), Mode::Read)?;
                 if has(git, repository.path(), object)? {
                     match read(repository.path()) {
-                        Err(error) if !mended && may_be_damage(&error) => {}
+                        Err(error) if !mended && may_be_damage(&error) => {
+                            tell_damage(git, access, &error);
+                        }
                         other => return other,
                     }
                     mended = true;
@@ -128,6 +130,7 @@ impl<'a> Store<'a> {
         let filled = prepare(git, access, path, length).and_then(|()| fetch(path));
         match filled {
             Err(error) if !new && may_be_damage(&error) => {
+                tell_damage(git, access, &error);
                 repository.discard()?;
                 prepare(git, access, path, length)?;
                 fetch(path)
@@ -135,6 +138,14 @@ impl<'a> Store<'a> {
             other => other,
         }
     }
+}
+
+fn tell_damage(git: Git<'_>, access: &Access<'_>, error: &GitError) {
+    let line = format!(
+        "what was fetched of {} cannot be used and is fetched again: {error}\n",
+        access.url()
+    );
+    git.context.log(solver::Stream::Stderr, line.as_bytes());
 }
 
 /// As git calls the format with digests of 40 digits.
