@@ -237,6 +237,22 @@ fn privileged_a_burst_may_exceed_it_for_a_moment_only() {
 }
 
 #[test]
+fn privileged_what_a_step_leaves_in_a_cache_mount_counts() {
+    require_root!();
+    let drydock = Drydock::new();
+    let fills = format!("FROM busybox\nRUN --mount=type=cache,target=/c {}\n", slowly("c/x", 64));
+    let fills = Context::new(&fills);
+    let (output, most) = sampled(drydock.state(), || below(&drydock, &fills, 24).fails());
+    within("a cache mount", drydock.state(), 24, most);
+    assert!(output.stderr.contains("the cache is full: this step wrote"), "{output}");
+    // What is in the mount stays, as long as nobody needs the room.
+    assert!(du(&drydock.state().join("mounts-v1")) > 12 * MIB);
+    let (_, most) = sampled(drydock.state(), || below(&drydock, &writing("next", 14), 24).ok());
+    within("after a cache mount", drydock.state(), 24, most);
+    assert!(du(&drydock.state().join("mounts-v1")) < MIB);
+}
+
+#[test]
 fn privileged_plain_copies_reserve_what_is_copied() {
     require_root!();
     let drydock = Drydock::new();

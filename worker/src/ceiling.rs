@@ -127,7 +127,7 @@ impl Growing {
     /// It will write elsewhere, too.
     pub(crate) fn also_at(&self, paths: Vec<PathBuf>) -> Result<(), WorkerError> {
         match &self.growth {
-            Some(growth) => Ok(growth.also_at(paths, &|| false)?),
+            Some(growth) => Ok(growth.also_at(paths)?),
             None => Ok(()),
         }
     }

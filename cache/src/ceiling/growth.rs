@@ -1,8 +1,10 @@
 //! Something that grows, and what it has reserved.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::error::CacheError;
 
 use super::grant::{Given, Got, Want};
 use super::ledger::{Entry, Locked};
@@ -50,14 +52,11 @@ impl Growth {
             let mut locked = Locked::acquire(&inner.root, &inner.lease)?;
             locked.ledger.next += 1;
             want.number = locked.ledger.next;
-            let relative = |path: &PathBuf| {
-                path.strip_prefix(&inner.root).map_or_else(|_| path.clone(), PathBuf::from)
-            };
             let entry = Entry {
                 number: want.number,
                 name: what.name.to_owned(),
                 granted: written,
-                paths: what.paths.iter().map(relative).collect(),
+                paths: what.paths.iter().map(|path| below(&inner.root, path)).collect(),
                 waiting: false,
             };
             if written > 0
@@ -127,28 +126,19 @@ impl Growth {
     /// It will write at `paths`, too. What is there already was counted as there until now.
     ///
     /// # Errors
-    /// If the ledger cannot be written, or there is no room.
-    pub fn also_at(
-        &self,
-        paths: Vec<PathBuf>,
-        cancelled: &dyn Fn() -> bool,
-    ) -> Result<(), Refused> {
+    /// If the ledger cannot be written.
+    pub fn also_at(&self, mut paths: Vec<PathBuf>) -> Result<(), CacheError> {
         if paths.is_empty() {
             return Ok(());
         }
-        let there = measure::usage(&paths);
-        {
+        let there = {
             let mut locked = Locked::acquire(&self.inner.root, &self.inner.lease)?;
             let root = &self.inner.root;
-            let relative = paths
-                .iter()
-                .map(|path| path.strip_prefix(root).map_or_else(|_| path.clone(), PathBuf::from));
-            let relative: Vec<PathBuf> = relative.collect();
-            let taken = locked.ledger.paths(root);
             // What another step counts already is counted once.
-            if paths.iter().any(|path| taken.contains(path)) {
-                return Ok(());
-            }
+            let taken = locked.ledger.paths(root);
+            paths.retain(|path| !taken.contains(path));
+            let there = measure::usage(&paths);
+            let relative = paths.iter().map(|path| below(root, path));
             if let Some(entry) = locked.ledger.entry(self.number) {
                 entry.paths.extend(relative);
                 entry.granted = entry.granted.saturating_add(there);
@@ -157,12 +147,12 @@ impl Growth {
                 survey.bytes = survey.bytes.saturating_sub(there);
             }
             locked.write()?;
-        }
+            there
+        };
         let mut state = self.state();
         state.paths.extend(paths);
         state.granted = state.granted.saturating_add(there);
-        drop(state);
-        if cancelled() { Err(Refused::Cancelled) } else { Ok(()) }
+        Ok(())
     }
 
     /// What it wrote is at `path` now, under its final name, instead of where it was first to write.
@@ -258,10 +248,7 @@ impl Growth {
     fn update_paths(&self, locked: &mut Locked) {
         let root = &self.inner.root;
         let state = self.state();
-        let relative = state
-            .paths
-            .iter()
-            .map(|path| path.strip_prefix(root).map_or_else(|_| path.clone(), PathBuf::from));
+        let relative = state.paths.iter().map(|path| below(root, path));
         if let Some(entry) = locked.ledger.entry(self.number) {
             entry.paths = relative.collect();
         }
@@ -282,6 +269,11 @@ impl Growth {
     pub(super) fn measure(&self) -> Measure {
         Measure::new(&self.inner.root, &self.state().paths)
     }
+}
+
+/// A path as the ledger has it: below the state directory.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    path.strip_prefix(root).unwrap_or(path).to_owned()
 }
 
 impl Drop for Growth {

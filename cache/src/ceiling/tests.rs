@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::ledger::Survey;
 use super::survey::survey;
 use super::*;
 
@@ -101,6 +102,30 @@ fn what_is_reserved_is_in_the_ledger_until_it_ends() {
     let ledger = place.ledger();
     assert!(ledger.builds[0].growths.is_empty() && ledger.surveyed.unwrap().since >= MIB);
     assert!(calls.lock().unwrap().is_empty() && ceiling.was_used());
+}
+
+#[test]
+fn what_two_write_to_counts_once() {
+    let place = Place::new(0);
+    let (ceiling, _) = place.ceiling(64, "a");
+    for name in ["shared", "own"] {
+        fs::create_dir(place.path(name)).unwrap();
+        place.write(&format!("{name}/f"), 3 * MIB);
+    }
+    let surveyed = || place.ledger().surveyed.unwrap();
+    let one = ceiling.grow(place.what("one"), &never).unwrap();
+    let before = surveyed().bytes;
+    one.also_at(vec![place.path("shared")]).unwrap();
+    assert!((3 * MIB..4 * MIB).contains(&(before - surveyed().bytes)));
+    let two = ceiling.grow(place.what("two"), &never).unwrap();
+    two.also_at(vec![place.path("shared"), place.path("own")]).unwrap();
+    assert!((6 * MIB..7 * MIB).contains(&(before - surveyed().bytes)));
+    let paths = |at: usize| place.ledger().builds[0].growths[at].paths.clone();
+    assert_eq!(paths(0), ["grows/one", "shared"].map(PathBuf::from));
+    assert_eq!(paths(1), ["grows/two", "own"].map(PathBuf::from));
+    drop((one, two));
+    let Survey { bytes, since, .. } = surveyed();
+    assert!((before..before + MIB).contains(&(bytes + since)), "{before} {bytes} {since}");
 }
 
 #[test]
