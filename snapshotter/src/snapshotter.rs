@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use oci::layer::{ContentHash, LayerManifest, Tree, TreePath};
 use sys::fuse::FuseOverlay;
@@ -23,6 +24,8 @@ const TRASH_SUFFIX: &str = ".trash";
 
 /// What the directories of [`Snapshotter::probe`] begin with.
 pub(crate) const PROBE_PREFIX: &str = "probe-";
+/// What was begun so long ago is garbage; a probe takes milliseconds.
+const PROBE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The directory that [`Snapshotter::view`] shows where there is no snapshot.
 const EMPTY: &str = "empty";
@@ -112,6 +115,9 @@ pub struct Hints {
     /// Files whose content the caller wrote and hashed itself: size in bytes and hash. They are
     /// not read again; one whose size differs is.
     pub contents: HashMap<TreePath, (u64, ContentHash)>,
+    /// What the caller copied there: it is in the layer also where it is equal to what is below.
+    /// Times of a source are in no identity, so they must not decide about what a layer has.
+    pub written: HashSet<TreePath>,
 }
 
 /// The snapshots in one directory. Any number of processes may use it at the same time; which
@@ -587,8 +593,9 @@ impl Snapshotter {
     }
 
     /// Deletes what crashed processes left: unfinished snapshots, unless `is_live` says of the
-    /// name of the directory (`<id>.active`) that somebody works on it; deletions and probes
-    /// that were not completed. Returns how many.
+    /// name of the directory (`<id>.active`) that somebody works on it; deletions that were not
+    /// completed; probes of a day ago, since nothing tells whether somebody works on a younger one.
+    /// Returns how many.
     ///
     /// # Errors
     /// The first thing that can't be deleted.
@@ -596,7 +603,7 @@ impl Snapshotter {
         let mut swept = 0;
         for name in self.names()? {
             let dead = name.ends_with(TRASH_SUFFIX)
-                || name.starts_with(PROBE_PREFIX)
+                || name.starts_with(PROBE_PREFIX) && self.is_old(&name)
                 || name.ends_with(ACTIVE_SUFFIX) && !is_live(&name);
             if !dead {
                 continue;
@@ -611,6 +618,12 @@ impl Snapshotter {
             }
         }
         Ok(swept)
+    }
+
+    /// Whether a directory was made [`PROBE_AGE`] ago or earlier.
+    fn is_old(&self, name: &str) -> bool {
+        let modified = std::fs::symlink_metadata(self.dir.join(name)).and_then(|it| it.modified());
+        modified.is_ok_and(|it| it.elapsed().is_ok_and(|age| age >= PROBE_AGE))
     }
 
     /// How much a snapshot takes on disk, in bytes; without what it shares with others through

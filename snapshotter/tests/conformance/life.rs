@@ -1,6 +1,7 @@
 //! The life of snapshots: looking up, removing, crashes, probing.
 
 use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
 
 use oci::layer::{ContentHash, TreePath};
 use snapshotter::{Error, Hints, Kind, SnapshotId, Snapshotter};
@@ -40,9 +41,15 @@ fn privileged_garbage_is_swept() {
         bench.change(&dead, |_, fd| shell(fd, "mkdir -p a/b; echo x > a/b/c"));
         let trash = bench.snapshots.dir().join("0123456789abcdef.trash/fs/x");
         std::fs::create_dir_all(trash).unwrap();
+        let probe = |name: &str| bench.snapshots.dir().join(name);
+        std::fs::create_dir(probe("probe-young")).unwrap();
+        std::fs::create_dir(probe("probe-old")).unwrap();
+        let long_ago = SystemTime::now() - Duration::from_secs(2 * 24 * 60 * 60);
+        std::fs::File::open(probe("probe-old")).unwrap().set_modified(long_ago).unwrap();
         let name = live.dir_name();
         let swept = bench.snapshots.sweep_garbage(&|active| active == name).unwrap();
-        assert_eq!(swept, 2);
+        assert_eq!(swept, 3);
+        std::fs::remove_dir(probe("probe-young")).unwrap();
         assert_eq!(bench.snapshots.list().unwrap(), [kept.id]);
         bench.change(&live, |_, fd| shell(fd, "rm file"));
         let after = bench.snapshots.commit(live, &Hints::default()).unwrap();
@@ -90,8 +97,10 @@ fn privileged_hints_are_believed_if_they_fit() {
         bench.change(&active, |_, fd| shell(fd, "echo a > a; echo b > b"));
         let hint = ContentHash([1; 32]);
         let path = |name: &str| TreePath::new(name.as_bytes()).unwrap();
-        let hints =
-            Hints { contents: HashMap::from([(path("a"), (2, hint)), (path("b"), (3, hint))]) };
+        let hints = Hints {
+            contents: HashMap::from([(path("a"), (2, hint)), (path("b"), (3, hint))]),
+            ..Hints::default()
+        };
         let snapshot = bench.snapshots.commit(active, &hints).unwrap();
         let manifest = bench.snapshots.manifest(&snapshot.id).unwrap();
         let content = |name| match manifest.get(&path(name)).unwrap().node {
