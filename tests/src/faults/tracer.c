@@ -30,13 +30,14 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { IMPOSSIBLE = 113, MAX_PROCESSES = 4096 };
+enum { IMPOSSIBLE = 113 };
 
 /* What of a call says where it happens. */
 enum what { ANYWHERE, BY_FD, CREATES, CREATES2 };
@@ -69,9 +70,8 @@ static const struct call calls[] = {
 
 enum { CALLS = sizeof calls / sizeof *calls };
 
-/* A process (not a thread) that is no longer COMMAND or a child that has its memory. */
-static pid_t strangers[MAX_PROCESSES];
-static int stranger_count;
+/* COMMAND's file. */
+static struct stat program;
 static const char *root;
 static size_t root_length;
 
@@ -82,49 +82,32 @@ static void die(const char *what) {
 
 /* Stops at the calls of the list; of openat only where it makes a file or cuts one. */
 static void filter(void) {
-    struct sock_filter program[2 * CALLS + 16];
+    struct sock_filter steps[2 * CALLS + 16];
     unsigned short n = 0;
-    program[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+    steps[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
     for (int i = 0; i < CALLS; i++) {
         if (calls[i].what == CREATES)
             continue;
-        program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i].number, 0, 1);
-        program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE);
+        steps[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i].number, 0, 1);
+        steps[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE);
     }
-    program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 3);
-    program[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2]));
-    program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_CREAT | O_TRUNC, 0, 1);
-    program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE);
-    program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    struct sock_fprog all = { n, program };
+    steps[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 3);
+    steps[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2]));
+    steps[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_CREAT | O_TRUNC, 0, 1);
+    steps[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE);
+    steps[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    struct sock_fprog all = { n, steps };
     /* Without no_new_privs, which would change what COMMAND can do: only root may. */
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all) != 0)
         die("cannot set the filter");
 }
 
-static pid_t process_of(pid_t thread) {
-    char path[64], line[256];
-    snprintf(path, sizeof path, "/proc/%d/status", thread);
-    FILE *file = fopen(path, "re");
-    pid_t found = thread;
-    while (file && fgets(line, sizeof line, file))
-        if (sscanf(line, "Tgid: %d", &found) == 1)
-            break;
-    if (file)
-        fclose(file);
-    return found;
-}
-
-static int is_stranger(pid_t process) {
-    for (int i = 0; i < stranger_count; i++)
-        if (strangers[i] == process)
-            return 1;
-    return 0;
-}
-
-static void now_stranger(pid_t process) {
-    if (!is_stranger(process) && stranger_count < MAX_PROCESSES)
-        strangers[stranger_count++] = process;
+/* Whether a thread still runs COMMAND's program, and not another one, such as a step's. */
+static int is_command(pid_t thread) {
+    char path[64];
+    struct stat now;
+    snprintf(path, sizeof path, "/proc/%d/exe", thread);
+    return stat(path, &now) == 0 && now.st_dev == program.st_dev && now.st_ino == program.st_ino;
 }
 
 /* Text in the memory of a thread; nothing where it cannot be read. */
@@ -200,6 +183,8 @@ int main(int argc, char **argv) {
     int counting = strcmp(argv[2], "count") == 0, killing = strcmp(argv[2], "kill") == 0;
     int error = atoi(argv[2]), all_after = strchr(argv[2], '+') != NULL;
     long wanted = atol(argv[3]), number = 0;
+    if (stat(argv[5], &program) != 0)
+        die(argv[5]);
     FILE *log = fopen(argv[4], "we");
     if (!log)
         die(argv[4]);
@@ -212,7 +197,7 @@ int main(int argc, char **argv) {
         execv(argv[5], argv + 5);
         die(argv[5]);
     }
-    int status, result = IMPOSSIBLE, executed = 0;
+    int status, result = IMPOSSIBLE;
     if (waitpid(command, &status, WUNTRACED) != command || !WIFSTOPPED(status))
         die("the command does not start");
     long options = PTRACE_O_TRACESECCOMP | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK |
@@ -243,7 +228,7 @@ int main(int argc, char **argv) {
                 if (calls[i].number == (long)info.seccomp.nr)
                     call = &calls[i];
             char what[PATH_MAX + 64];
-            if (call && !is_stranger(process_of(thread)) && counts(thread, call, info.seccomp.args, what)) {
+            if (call && is_command(thread) && counts(thread, call, info.seccomp.args, what)) {
                 number++;
                 int met = !counting && (number == wanted || (all_after && number > wanted));
                 if (met || counting) {
@@ -255,10 +240,6 @@ int main(int argc, char **argv) {
                 if (met && error)
                     fail(thread, error);
             }
-            signal = 0;
-        } else if (event == PTRACE_EVENT_EXEC) {
-            if (executed++)
-                now_stranger(thread);
             signal = 0;
         } else if (event == PTRACE_EVENT_STOP) {
             /* A new thread, or a stop that is to last. */
