@@ -33,8 +33,8 @@ mod watermark;
 
 pub mod blob;
 pub mod build_log;
-pub mod context;
 pub mod ceiling;
+pub mod context;
 pub mod gc;
 pub mod history;
 pub mod image;

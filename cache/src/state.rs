@@ -342,6 +342,15 @@ impl State {
         &self.store
     }
 
+    /// Does `settle` while no other process does the same: settling how snapshots are stored here.
+    ///
+    /// # Errors
+    /// [`CacheError::Io`] about the lock.
+    pub fn settling_snapshots<T>(&self, settle: impl FnOnce() -> T) -> Result<T, CacheError> {
+        let _alone = FileLock::acquire(&self.lock_path("snapshots"), Mode::Exclusive)?;
+        Ok(settle())
+    }
+
     pub(crate) fn lock_path(&self, name: &str) -> PathBuf {
         self.root.join("locks").join(name)
     }

@@ -21,7 +21,7 @@ pub mod records;
 pub mod request;
 pub mod rootless;
 pub mod secrets;
-pub mod signals;
 pub mod settings;
+pub mod signals;
 pub mod table;
 pub mod version;

@@ -115,10 +115,8 @@ impl BuildRequest {
         let (context, dockerfile) = sources(args, &lower.build_args)?;
         let named = NamedContexts::new(&args.build_contexts)?;
         lower.contexts.clone_from(&named.kinds);
-        let context_options = ContextOptions {
-            modes: args.contexts.modes.into(),
-            trust: args.contexts.trust.into(),
-        };
+        let context_options =
+            ContextOptions { modes: args.contexts.modes.into(), trust: args.contexts.trust.into() };
         lower.context_modes =
             (context_options.modes == ContextModes::Git).then_some(ModeChange::Git);
         lower.allow = entitlements(args);

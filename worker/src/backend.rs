@@ -80,8 +80,24 @@ fn find(
     notes: &mut Vec<String>,
 ) -> Result<Kind, WorkerError> {
     let path = state.snapshots_dir().join(KIND_FILE);
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
-    let stored = kind_of(text.trim());
+    match (stored_in(&path), choice.backend) {
+        (Some(stored), Backend::Auto) => Ok(stored),
+        // Whoever is second must see what the first settled, and may have stored since.
+        _ => state.settling_snapshots(|| settle(state, &path, choice, notes))?,
+    }
+}
+
+fn stored_in(path: &Path) -> Option<Kind> {
+    kind_of(std::fs::read_to_string(path).unwrap_or_default().trim())
+}
+
+fn settle(
+    state: &State,
+    path: &Path,
+    choice: &SnapshotChoice,
+    notes: &mut Vec<String>,
+) -> Result<Kind, WorkerError> {
+    let stored = stored_in(path);
     if stored.is_none() && rustix::process::geteuid().is_root() {
         // Written before the first snapshot: it was damaged. Taken for what they are not, snapshots
         // would make wrong images.
@@ -114,7 +130,7 @@ fn find(
         (Some(wanted), _) => asked(&state.snapshots_dir(), wanted, choice)?,
         (None, _) => first(state, notes),
     };
-    cache::write_file(&path, word(kind).as_bytes(), Durability::Now)?;
+    cache::write_file(path, word(kind).as_bytes(), Durability::Now)?;
     Ok(kind)
 }
 

@@ -9,8 +9,8 @@
 
 mod backend;
 mod build;
-mod circumstances;
 mod ceiling;
+mod circumstances;
 mod context;
 pub mod copy;
 mod devices;

@@ -23,8 +23,8 @@ use oci::{Digest, Timestamp};
 pub use crate::space::disk_usage;
 pub use collect::{Collector, Report};
 pub use evict::Eviction;
-pub use keep::Turn;
 pub use filter::{Filter, FilterError};
+pub use keep::Turn;
 pub use plan::{Plan, Request};
 pub use usage::{Totals, Usage, UsageRow};
 
