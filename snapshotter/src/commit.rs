@@ -45,6 +45,9 @@ impl Snapshotter {
 
 /// Reads the files that are not known.
 fn learn(fs: &OwnedFd, scanned: &[Scanned], contents: &mut Contents, hints: &Hints) -> Result<()> {
+    for entry in scanned.iter().filter(|entry| hints.written.contains(&entry.path)) {
+        contents.keep(&entry.stat);
+    }
     let mut wanted = std::mem::take(&mut contents.wanted);
     wanted.retain(|index| {
         let entry = &scanned[*index];

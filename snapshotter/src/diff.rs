@@ -170,7 +170,7 @@ impl<'a> Matched<'a> {
                 Some(group) => group.unchanged,
                 None => lower.is_some_and(|found| self.unchanged(found, entry, contents)),
             };
-            if same && !holds {
+            if same && !holds && !contents.kept.contains(&inode(&entry.stat)) {
                 if !hidden {
                     diff.surplus.push(Surplus { index, whiteout: false });
                 }
@@ -266,12 +266,19 @@ pub(crate) struct Contents {
     asked: std::collections::HashSet<Inode>,
     /// Indices of the entries whose files have to be read.
     pub(crate) wanted: Vec<usize>,
+    /// What is in the layer even if it is the same below.
+    kept: std::collections::HashSet<Inode>,
 }
 
 impl Contents {
     /// Notes size and hash of a file.
     pub(crate) fn insert(&mut self, stat: &Stat, size: u64, content: ContentHash) {
         self.known.insert(inode(stat), (size, content));
+    }
+
+    /// It is in the layer even if it is the same below.
+    pub(crate) fn keep(&mut self, stat: &Stat) {
+        self.kept.insert(inode(stat));
     }
 
     fn of(&self, stat: &Stat) -> (u64, ContentHash) {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use executor::user::UserError;
 use graph::{CopyAction, CopySource, FileAction, FileOp, MkdirAction, Owner, Unpack};
 use oci::layer::{Entry, Node};
-use snapshotter::Hints;
 use solver::{ContentId, StepContext, Stream};
 use sys::mount::MountSource;
 use sys::root::Root;
@@ -93,7 +92,7 @@ impl Engine {
         });
         match applied {
             Ok(()) => {
-                let hints = Hints { contents: contents.into_inner() };
+                let hints = contents.into_hints();
                 self.commit(active, root.as_ref(), rewrite_of(op, inputs), &hints)
             }
             Err(error) => {

@@ -99,7 +99,7 @@ pub(super) fn extract(
         source,
     };
     let mut extraction =
-        Extraction { target, root: inside, times: Vec::new(), made: HashSet::new() };
+        Extraction { target, dest, root: inside, times: Vec::new(), made: HashSet::new() };
     let mut hashing = Hashing { file: Arc::new(file), hasher: Arc::default() };
     let decoder = layer::decoder(compression, Box::new(hashing.clone()));
     let mut reader = LayerReader::new(decoder);
@@ -141,6 +141,8 @@ fn copy_content(from: &mut impl Read, to: &mut File, at: &Path) -> Result<(), Co
 
 struct Extraction<'a> {
     target: &'a Target<'a>,
+    /// What `root` is in the target.
+    dest: &'a Path,
     root: Root,
     /// Directories whose times are set at the end.
     times: Vec<(PathBuf, Timestamp)>,
@@ -161,6 +163,7 @@ impl Extraction<'_> {
         }
         let at = path.as_path();
         check_name(at)?;
+        self.target.contents.wrote(&self.dest.join(at));
         self.parents(at)?;
         let mtime = (entry.mtime.seconds, entry.mtime.nanos);
         match &entry.kind {

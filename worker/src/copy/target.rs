@@ -1,7 +1,7 @@
 //! Writing selected entries into a root file system.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use oci::Timestamp;
 use oci::layer::{Compression, ContentHash, Entry, Metadata, Node, TreePath, WHITEOUT_PREFIX};
 use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid};
+use snapshotter::Hints;
 use sys::root::{Root, Special};
 
 use super::destination::{Destination, Landing};
@@ -43,34 +44,44 @@ pub struct Target<'a> {
     pub cancelled: &'a dyn Fn() -> bool,
 }
 
-/// The files of one root file system that copies wrote, with the content that they were found or
-/// known to have: the commit need not read them again.
+/// What copies wrote into one root file system. Of files the content is noted that they were found
+/// or known to have: the commit need not read them again.
 #[derive(Debug, Default)]
-pub struct Contents(RefCell<HashMap<TreePath, (u64, ContentHash)>>);
+pub struct Contents {
+    files: RefCell<HashMap<TreePath, (u64, ContentHash)>>,
+    written: RefCell<HashSet<TreePath>>,
+}
 
 impl Contents {
-    /// Size in bytes and digest by path.
-    pub fn into_inner(self) -> HashMap<TreePath, (u64, ContentHash)> {
-        self.0.into_inner()
+    /// What the commit should know.
+    pub fn into_hints(self) -> Hints {
+        Hints { contents: self.files.into_inner(), written: self.written.into_inner() }
+    }
+
+    /// A copy makes what is at `path`, with the time of its source.
+    pub(super) fn wrote(&self, path: &Path) {
+        if let Ok(path) = TreePath::new(path.as_os_str().as_encoded_bytes()) {
+            self.written.borrow_mut().insert(path);
+        }
     }
 
     /// Notes what is at `path`, which has no links on the way.
     fn note(&self, path: &Path, size: u64, content: ContentHash) {
         if let Ok(path) = TreePath::new(path.as_os_str().as_encoded_bytes()) {
-            self.0.borrow_mut().insert(path, (size, content));
+            self.files.borrow_mut().insert(path, (size, content));
         }
     }
 
     /// Something else is at `path` now.
     fn forget(&self, path: &Path) {
         if let Ok(path) = TreePath::new(path.as_os_str().as_encoded_bytes()) {
-            self.0.borrow_mut().remove(&path);
+            self.files.borrow_mut().remove(&path);
         }
     }
 
     /// Anything may be anywhere now.
     fn forget_all(&self) {
-        self.0.borrow_mut().clear();
+        self.files.borrow_mut().clear();
     }
 }
 
@@ -230,6 +241,7 @@ impl Target<'_> {
     /// A directory below the one that is copied: one that is there takes the source's metadata.
     fn write_directory(&self, entry: &Entry, path: &Path, owners: bool) -> Result<(), CopyError> {
         check_name(path)?;
+        self.contents.wrote(path);
         match self.root.try_stat(path)? {
             Some(stat) if stat.is_dir() => {}
             Some(_) if !self.replace => {
@@ -281,6 +293,7 @@ impl Target<'_> {
         check_name(path)?;
         self.make_room(path)?;
         self.contents.forget(path);
+        self.contents.wrote(path);
         let owners = source.has_owners();
         let mtime = (entry.meta.mtime.seconds, entry.meta.mtime.nanos);
         match &entry.node {

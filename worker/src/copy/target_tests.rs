@@ -54,8 +54,13 @@ impl Place {
     }
 
     fn copy(&self, paths: &[&str], dest: &str, how: &How<'_>) -> Result<Contents, String> {
-        let context =
-            ContextTree::open(&self.state, &self.source(), &IgnoreList::default(), ContextOptions::default()).unwrap();
+        let context = ContextTree::open(
+            &self.state,
+            &self.source(),
+            &IgnoreList::default(),
+            ContextOptions::default(),
+        )
+        .unwrap();
         let image = Owned(context);
         let tree: &dyn SourceTree = if how.from_image { &image } else { &image.0 };
         let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
@@ -261,7 +266,7 @@ fn privileged_contents_are_noted() {
     }
     let place = Place::new(&["f:1", "d/x:3", "d/y:4", "d/z = d/x"], &["r/", "l -> r"]);
     let noted = |contents: Contents| -> BTreeMap<String, (u64, ContentHash)> {
-        contents.into_inner().into_iter().map(|(k, v)| (k.to_string(), v)).collect()
+        contents.into_hints().contents.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
     };
     let all = noted(place.copy(&["f", "d"], "/l/n/", &How::default()).unwrap());
     assert_eq!(all.keys().map(String::as_str).collect::<Vec<_>>(), ["/r/n/f", "/r/n/x", "/r/n/y"]);
@@ -436,5 +441,5 @@ fn privileged_what_is_no_archive_is_copied() {
         ["in/", "in/empty.tar:", "in/text.tar.gz:no archive", "in/x:1"]
     );
     // An archive may have replaced anything.
-    assert!(noted.into_inner().is_empty());
+    assert!(noted.into_hints().contents.is_empty());
 }

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use executor::Volume;
 use graph::{ExecOp, MountKind};
 use oci::layer::TreePath;
-use snapshotter::Hints;
 use solver::{ContentId, KeyBuilder, StepContext};
 use sys::mount::Mount;
 use sys::root::Root;
@@ -150,7 +149,7 @@ impl Engine {
             let cancelled = context.cancel.is_cancelled();
             return Err(if cancelled { WorkerError::Cancelled } else { error });
         }
-        let hints = Hints { contents: contents.into_inner() };
+        let hints = contents.into_hints();
         let snapshot = self.snapshotter.commit(active.active, &hints)?;
         self.state.wrote();
         active.growing.is_now(self, &snapshot.id);
