@@ -23,6 +23,7 @@ use tests::drydock::{Drydock, Output, Run};
 use tests::image_view::ImageView;
 use tests::random::Random;
 use tests::require_root;
+use tests::tree::Entry;
 
 /// The seed of the edits that every run of the tests makes.
 const FEW: u64 = 7;
@@ -136,6 +137,7 @@ impl Bench {
             let places = [&self.drydock, &fresh].map(|drydock| drydock.place("image.tar"));
             let [got, want] = places.map(|place| ImageView::archive(&place));
             assert_eq!(want.root.differences(&got.root), Vec::<String>::new(), "{}", told());
+            assert_eq!(listing(&want), listing(&got), "{}", told());
             assert_eq!(want.config, got.config, "{}", told());
             assert_eq!(want.manifest_digest, got.manifest_digest, "{}", told());
         }
@@ -158,6 +160,16 @@ impl Bench {
         self.counts.ran += ran.len();
         self.seen.extend(keys.into_values());
     }
+}
+
+/// What is in each layer, with its times.
+fn listing(image: &ImageView) -> Vec<String> {
+    let above = image.layers.iter().enumerate().skip(1);
+    let lines = above.flat_map(|(number, layer)| {
+        let line = move |e: &Entry| format!("{number} {} {} {}", e.name, e.mtime, e.summary());
+        layer.entries.iter().map(line)
+    });
+    lines.collect()
 }
 
 /// The base image, one with other files, and one with another environment.
@@ -262,4 +274,27 @@ fn privileged_every_edit_builds_as_without_a_cache() {
     assert!(counts.may < counts.steps && counts.ran > 0 && counts.ran <= counts.may, "{counts:?}");
     assert!(counts.failed < counts.edits / 4, "{counts:?}");
     assert!(counts.idle > counts.edits / 10 && counts.idle < counts.edits, "{counts:?}");
+}
+
+#[test]
+fn privileged_times_of_copied_files_do_not_decide_what_is_in_a_layer() {
+    require_root!();
+    let build = |drydock: &Drydock, context: &Context| {
+        let dest = drydock.place("image.tar");
+        let to = format!("type=oci,rewrite-timestamp=true,dest={}", dest.display());
+        let run = drydock.build(context).args(["-o", &to]).env("SOURCE_DATE_EPOCH", "1600000000");
+        run.ok();
+        ImageView::archive(&dest)
+    };
+    let drydock = Drydock::new();
+    let context = Context::new("FROM scratch\nCOPY in /d/\n").file("in/f", "1").file("in/g/h", "2");
+    build(&drydock, &context);
+    // The first copy is known, with older times than the second one has.
+    context.set_time("in/f", SystemTime::UNIX_EPOCH + Duration::from_secs(1000));
+    context.set_time("in/g", SystemTime::UNIX_EPOCH + Duration::from_secs(2000));
+    context.write("Dockerfile", "FROM scratch\nCOPY in /d/\nCOPY in /d/\n");
+    let (got, want) = (build(&drydock, &context), build(&Drydock::new(), &context));
+    assert_eq!(listing(&want), listing(&got));
+    assert_eq!(want.manifest_digest, got.manifest_digest);
+    assert_eq!(got.layers[1].names(), ["d", "d/f", "d/g", "d/g/h"]);
 }
