@@ -232,7 +232,10 @@ impl Executor {
         drop(engaged);
         let ending = child.wait()?;
         pump.finish();
-        drop(stubs);
+        stubs.clear().map_err(|errno| ExecError::Io {
+            operation: "remove the places of mounts",
+            source: errno.into(),
+        })?;
         report_loss(link.as_ref(), output);
         match ending {
             Ending::Ended(usage) => Ok(outcome(usage, group.0.as_ref(), spec, started.elapsed())),

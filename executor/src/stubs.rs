@@ -87,7 +87,16 @@ impl Stubs {
         Ok(self.parents.len() - 1)
     }
 
-    fn remove(&mut self) {
+    /// Removes the stubs. To be called when the process has ended.
+    ///
+    /// # Errors
+    /// If one stays: it would look like the process's work.
+    pub(crate) fn clear(mut self) -> Result<(), Errno> {
+        self.remove()
+    }
+
+    fn remove(&mut self) -> Result<(), Errno> {
+        let mut removed = Ok(());
         let times: Vec<Option<Timestamps>> = self.parents.iter().map(Parent::times_after).collect();
         for made in self.made.drain(..).rev() {
             let dir = &self.parents[made.parent].dir;
@@ -98,8 +107,11 @@ impl Stubs {
                 continue;
             }
             let flags = if made.is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-            // A directory that is not empty stays: it is the process's now.
-            let _ = rustix::fs::unlinkat(dir, &made.name, flags);
+            match rustix::fs::unlinkat(dir, &made.name, flags) {
+                // A directory that is not empty stays: it is the process's now.
+                Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
+                Err(errno) => removed = Err(errno),
+            }
         }
         for (parent, times) in self.parents.iter().zip(times) {
             if let Some(times) = times {
@@ -107,6 +119,7 @@ impl Stubs {
                 let _ = rustix::fs::utimensat(&parent.dir, ".", &times, AtFlags::empty());
             }
         }
+        removed
     }
 }
 
@@ -116,7 +129,8 @@ impl Drop for Stubs {
             // A plan that failed half-way. A directory that cannot be read keeps its times.
             let _ = self.seal();
         }
-        self.remove();
+        // Of a process that failed: nobody takes what is left.
+        let _ = self.remove();
     }
 }
 
