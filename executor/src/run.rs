@@ -72,6 +72,10 @@ impl GroupGuard {
     }
 }
 
+fn stub_stays(errno: rustix::io::Errno) -> ExecError {
+    ExecError::Io { operation: "remove the places of mounts", source: errno.into() }
+}
+
 impl Drop for GroupGuard {
     fn drop(&mut self) {
         if let Some(group) = &self.0 {
@@ -232,10 +236,7 @@ impl Executor {
         drop(engaged);
         let ending = child.wait()?;
         pump.finish();
-        stubs.clear().map_err(|errno| ExecError::Io {
-            operation: "remove the places of mounts",
-            source: errno.into(),
-        })?;
+        stubs.clear().map_err(stub_stays)?;
         report_loss(link.as_ref(), output);
         match ending {
             Ending::Ended(usage) => Ok(outcome(usage, group.0.as_ref(), spec, started.elapsed())),
