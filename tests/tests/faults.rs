@@ -232,7 +232,8 @@ fn privileged_writes_of_a_build_fail() {
     for (round, number) in
         bench.chosen(&drydock, build(&drydock, &context, 1), 1).into_iter().enumerate()
     {
-        let kinds: [(fn(usize, i32) -> Fault, i32, &str); 4] = [
+        type MakeFault = fn(usize, i32) -> Fault;
+        let kinds: [(MakeFault, i32, &str); 4] = [
             (Fault::Fails, ENOSPC, "No space left"),
             (Fault::Fails, EIO, "Input/output error"),
             (Fault::AllFail, ENOSPC, "No space left"),
