@@ -174,7 +174,7 @@ fn privileged_state_directories_that_cannot_be_used() {
     let output = drydock.build(&context).arg("--root").arg(&file).fails();
     assert!(output.stderr.contains("file"), "{output}");
     drydock.build(&context).ok();
-    std::fs::write(drydock.state().join("format"), "something else\n").unwrap();
+    std::fs::write(drydock.state().join("format"), "drydock-state 9\n").unwrap();
     let output = drydock.build(&context).fails();
     assert!(output.stderr.contains("format"), "{output}");
 }
