@@ -182,10 +182,10 @@ fn privileged_many_builds_share_a_repository() {
         repository.git(&["branch", &format!("b{n}")]);
     }
     let runs: Vec<_> = (0..8)
-        .map(|n| {
-            let (url, n) = (server.url("r"), n % 4);
+        .map(|number| {
+            let (url, n) = (server.url("r"), number % 4);
             let lines = format!("ADD {url}#b{n} /src");
-            let dest = drydock.place(&format!("out-{}", n));
+            let dest = drydock.place(&format!("out-{number}"));
             let run = drydock.build(&dockerfile(&lines));
             (n, dest.clone(), run.arg("-o").arg(dest).start())
         })
