@@ -22,7 +22,7 @@ const FETCH_START: f64 = 1.0;
 /// What any step costs beside its own time, in seconds: its sandbox, its commit.
 const STEP_START: f64 = 0.01;
 
-/// Ages below this are alike, in seconds: within one working session all is of use again.
+/// Ages below this are alike, in seconds: within one spell of work all is of use again.
 const SESSION: f64 = 3600.0;
 
 /// What is known of an item beside what it takes.
