@@ -245,8 +245,9 @@ fn privileged_what_a_step_leaves_in_a_cache_mount_counts() {
     let (output, most) = sampled(drydock.state(), || below(&drydock, &fills, 24).fails());
     within("a cache mount", drydock.state(), 24, most);
     assert!(output.stderr.contains("the cache is full: this step wrote"), "{output}");
-    // What is in the mount stays, as long as nobody needs the room.
-    assert!(du(&drydock.state().join("mounts-v1")) > 12 * MIB);
+    // What is in the mount stays whole, or goes whole if the end of the build needed the room.
+    let left = du(&drydock.state().join("mounts-v1"));
+    assert!(!(MIB..=12 * MIB).contains(&left), "{left}");
     let (_, most) = sampled(drydock.state(), || below(&drydock, &writing("next", 14), 24).ok());
     within("after a cache mount", drydock.state(), 24, most);
     assert!(du(&drydock.state().join("mounts-v1")) < MIB);
