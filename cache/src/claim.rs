@@ -101,7 +101,7 @@ pub(crate) fn sweep(locks: &Path) -> Result<(), CacheError> {
         let name = entry.file_name();
         if name.to_str().is_some_and(|n| n.parse::<ActionKey>().is_ok()) {
             // Taking it and letting it go removes it.
-            drop(FileLock::try_transient(&entry.path())?);
+            drop(FileLock::try_new_transient(&entry.path())?);
         }
     }
     Ok(())

@@ -92,9 +92,14 @@ impl FileLock {
 }
 
 impl FileLock {
-    /// The same, of a file that is empty: what a killed holder wrote goes first.
+    /// The same, of a file that is empty, for a lock whose file tells what its holder does: what a
+    /// killed holder told goes first. Whoever reads it never sees it locked again, so that it is
+    /// not taken for the words of somebody who lives.
     pub(crate) fn try_new_transient(path: &Path) -> Result<Option<Self>, CacheError> {
         for _ in 0..MAX_REOPENS {
+            if !remove_dead(path)? {
+                return Ok(None);
+            }
             let Some(lock) = Self::try_transient(path)? else { return Ok(None) };
             if lock.file.metadata().at("look at", path)?.len() == 0 {
                 return Ok(Some(lock));
@@ -117,6 +122,34 @@ impl Drop for FileLock {
         // Frees it even if a child that was just forked still has a copy of the descriptor.
         let _ = flock(&self.file, FlockOperation::Unlock);
     }
+}
+
+/// Removes the file of a lock whose holder was killed after it had told something; false if it
+/// lives. An empty file tells nothing, and stays.
+///
+/// The lock is held shared meanwhile: nobody can take it, and those who probe it find it free. So
+/// that only one removes what this name means, and no file that came after it, those who
+/// do this exclude each other by a lock on the directory.
+pub(crate) fn remove_dead(path: &Path) -> Result<bool, CacheError> {
+    let file = match File::open(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        other => other.at("open", path)?,
+    };
+    if file.metadata().at("look at", path)?.len() == 0 {
+        return Ok(true);
+    }
+    if !try_lock(&file, Mode::Shared).at("lock", path)? {
+        return Ok(false);
+    }
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let only = File::open(directory).at("open", directory)?;
+    retry(|| flock(&only, FlockOperation::LockExclusive)).at("lock", directory)?;
+    if is_same_file(&file, path) {
+        fs::remove_file(path).at("remove", path)?;
+    }
+    unlock(&only);
+    unlock(&file);
+    Ok(true)
 }
 
 /// Frees what [`try_lock`] took.
@@ -191,6 +224,44 @@ mod tests {
         assert!(FileLock::try_new_transient(&path).unwrap().is_none());
         drop(held);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_killed_holder_wrote_is_never_seen_locked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("k");
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let claimers: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for _ in 0..500 {
+                            let Some(mut held) = FileLock::try_new_transient(&path).unwrap() else {
+                                continue;
+                            };
+                            assert!(is_same_file(held.file(), &path));
+                            // It is killed, having told something.
+                            fs::write(&path, "news of a step").unwrap();
+                            held.remove = None;
+                        }
+                    })
+                })
+                .collect();
+            let reads = scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                    let Ok(file) = File::open(&path) else { continue };
+                    // Of a run that is over, whoever reads it next finds it free.
+                    let told = file.metadata().unwrap().len() > 0;
+                    if told && try_lock(&file, Mode::Shared).unwrap() {
+                        unlock(&file);
+                        assert!(try_lock(&file, Mode::Shared).unwrap());
+                    }
+                }
+            });
+            claimers.into_iter().for_each(|claimer| claimer.join().unwrap());
+            over.store(true, std::sync::atomic::Ordering::SeqCst);
+            reads.join().unwrap();
+        });
     }
 
     #[test]
