@@ -15,6 +15,7 @@ use oci::layout::{
 };
 use oci::{Descriptor, Digest, ImageIndex, Reference, Timestamp};
 
+use crate::turn::Turn;
 use crate::{Bundle, ExportError, Image, Report};
 
 /// Writes an OCI archive (a layout as a tar) to `out`.
@@ -76,6 +77,8 @@ pub fn oci_layout(
         let path = path.to_owned();
         move |source| ExportError::File { path: path.clone(), source }
     };
+    // Of two that change one index at the same time, one would lose its image.
+    let _turn = Turn::take(dest, report)?;
     let dir = dest.join("blobs/sha256");
     fs::create_dir_all(&dir).map_err(fail(&dir))?;
     for (digest, content) in contents(bundle) {

@@ -13,6 +13,7 @@ mod local;
 mod push;
 mod report;
 mod rootfs;
+mod turn;
 
 pub use archive::{docker_archive, oci_archive, oci_layout};
 pub use bundle::{Bundle, bundle, bundle_to_push};

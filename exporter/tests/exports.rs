@@ -279,3 +279,105 @@ fn the_root_file_system_as_a_directory() {
         assert_eq!(stat(name).mtime(), 500, "{name}");
     }
 }
+
+/// Two images that have a name as everything that the other one has not, and a large file.
+fn opposites(place: &Place) -> [Image; 2] {
+    let large = |letter: &str| format!("large:{}", letter.repeat(1 << 20));
+    let (a, b) = (large("a"), large("b"));
+    let one: &[&str] = &["d/", "d/in/", "d/in/f:1", "f:1", "l -> d", &a, "other = f", "p|", "x/"];
+    let two: &[&str] =
+        &["d:2", "f/", "f/in:2", "l/", "l/f:2", &b, "p/", "p/q:2", "x -> ../outside"];
+    [place.image(&[one]), place.image(&[two])]
+}
+
+/// Whether everything of one of the [`opposites`] is in `dest`.
+fn has(dest: &Path, second: bool) -> bool {
+    let text = |name: &str| fs::read_to_string(dest.join(name)).unwrap_or_default();
+    let link = |name: &str| fs::read_link(dest.join(name)).ok();
+    let is_dir = |name: &str| fs::symlink_metadata(dest.join(name)).is_ok_and(|m| m.is_dir());
+    if second {
+        let files = ["d", "f/in", "l/f", "p/q"].iter().all(|name| text(name) == "2");
+        return files && text("large").starts_with('b') && link("x") == Some("../outside".into());
+    }
+    let files = ["d/in/f", "f", "other"].iter().all(|name| text(name) == "1");
+    files && text("large").starts_with('a') && link("l") == Some("d".into()) && is_dir("x")
+}
+
+#[test]
+fn of_exports_into_one_directory_the_last_one_wins() {
+    let place = Place::new();
+    let (dest, outside) = (place.dir.path().join("out"), place.dir.path().join("outside"));
+    fs::create_dir(&outside).unwrap();
+    let images = opposites(&place);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let exports: Vec<_> = (0..8)
+            .map(|n| {
+                let (dest, images) = (&dest, &images);
+                scope.spawn(move || {
+                    for round in 0..4 {
+                        exporter::local(&images[(n + round) % 2], dest, &Quiet).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let reader = scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                let read = fs::read(dest.join("large")).unwrap_or_default();
+                let whole = read.len() == 1 << 20 && read.iter().all(|byte| *byte == read[0]);
+                assert!(read.is_empty() || whole, "{} bytes", read.len());
+            }
+        });
+        exports.into_iter().for_each(|export| export.join().unwrap());
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        reader.join().unwrap();
+    });
+    assert_ne!(has(&dest, false), has(&dest, true));
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    let names = |dir: &Path| -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap().flatten();
+        entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+    };
+    assert!(names(&dest).iter().all(|name| !name.starts_with('.')), "{:?}", names(&dest));
+}
+
+#[test]
+fn layouts_of_several_builds_have_all_of_their_images() {
+    let place = Place::new();
+    let dest = place.dir.path().join("layout");
+    let image = place.image(LAYERS);
+    let made = place.bundle(&image);
+    std::thread::scope(|scope| {
+        let builds: Vec<_> = (0..8)
+            .map(|n| {
+                let (place, image, made, dest) = (&place, &image, &made, &dest);
+                scope.spawn(move || {
+                    let name = names(&[&format!("app:{n}")]);
+                    exporter::oci_layout(image, made, &name, place.state.blobs(), dest, &Quiet)
+                        .unwrap();
+                })
+            })
+            .collect();
+        builds.into_iter().for_each(|build| build.join().unwrap());
+    });
+    assert_eq!(index(&dest).manifests.len(), 8);
+}
+
+#[test]
+fn a_cancelled_export_does_not_wait_for_its_turn() {
+    struct Cancelled;
+    impl Report for Cancelled {
+        fn progress(&self, part: &str, _: u64, _: u64) {
+            panic!("{part}");
+        }
+        fn done(&self, _: &str) {}
+        fn cancelled(&self) -> bool {
+            true
+        }
+    }
+    let place = Place::new();
+    let lock = fs::File::open(place.dir.path()).unwrap();
+    lock.lock().unwrap();
+    let result = exporter::local(&place.image(LAYERS), place.dir.path(), &Cancelled);
+    assert!(matches!(result, Err(exporter::ExportError::Cancelled)));
+}

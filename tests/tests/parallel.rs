@@ -1,12 +1,16 @@
 //! Several builders on one state directory.
 
+use std::fs;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tests::context::Context;
-use tests::drydock::Drydock;
+use tests::drydock::{Drydock, Running};
 use tests::image_view::ImageView;
 use tests::{host, require_root};
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn to(drydock: &Drydock, number: usize) -> String {
     format!("type=oci,dest={}", drydock.place(&format!("{number}.tar")).display())
@@ -84,37 +88,79 @@ fn privileged_a_step_that_runs_elsewhere_is_waited_for() {
     assert_eq!(id(1), id(2));
 }
 
+/// A step that has begun, and goes on when [`open_gate`] says so.
+const GATED: &str = "RUN --mount=type=cache,id=gate,target=/gate echo it-has-beg''un; until [ -e /gate/go ]; do sleep 0.02; done; echo it-ended > /x\n";
+const BEGAN: &str = "it-has-begun";
+
+fn open_gate(drydock: &Drydock) {
+    let homes = fs::read_dir(drydock.state().join("mounts-v1")).unwrap().flatten();
+    homes.for_each(|home| fs::write(home.path().join("0/go"), "").unwrap());
+}
+
 #[test]
 fn privileged_a_waiter_goes_on_when_the_owner_dies() {
-    require_root!();
-    let drydock = Drydock::new();
-    let context = Context::new("FROM busybox\nRUN echo it-began; sleep 1; echo it-ended > /x\n");
-    let mut owner = drydock.build(&context).start();
-    owner.wait_for("it-began");
-    let waiter = drydock.build(&context).args(["-o", &to(&drydock, 1)]).start();
-    std::thread::sleep(Duration::from_millis(300));
-    owner.kill();
-    owner.finish();
-    let output = waiter.finish();
-    assert!(output.status.success(), "{output}");
-    assert_eq!(ImageView::archive(&drydock.place("1.tar")).text("x"), "it-ended\n");
+    a_waiter_goes_on_after(Signal::KILL, None);
 }
 
 #[test]
 fn privileged_an_interrupted_owner_does_not_take_waiters_along() {
+    a_waiter_goes_on_after(Signal::INT, Some(1));
+}
+
+/// Somewhere in the other build's way to the step.
+fn a_waiter_goes_on_after(signal: Signal, status: Option<i32>) {
     require_root!();
     let drydock = Drydock::new();
-    let context = Context::new("FROM busybox\nRUN echo it-began; sleep 1; echo it-ended > /x\n");
+    let context = Context::new(&format!("FROM busybox\n{GATED}"));
     let mut owner = drydock.build(&context).args(["-o", &to(&drydock, 1)]).start();
-    owner.wait_for("it-began");
+    owner.wait_for(BEGAN);
     let waiter = drydock.build(&context).args(["-o", &to(&drydock, 2)]).start();
-    std::thread::sleep(Duration::from_millis(300));
-    owner.signal(Signal::INT);
+    std::thread::sleep(Duration::from_millis(30));
+    owner.signal(signal);
+    let finishes = |owner: &Running| owner.stderr().contains("for another build");
+    let settled = host::wait_until(PATIENCE, || owner.is_over() || finishes(&owner));
+    assert!(settled, "{}", owner.stderr());
+    open_gate(&drydock);
     let output = owner.finish();
-    assert_eq!(output.status.code(), Some(1), "{output}");
+    assert_eq!(output.status.code(), status, "{output}");
     let output = waiter.finish();
     assert!(output.status.success(), "{output}");
     assert_eq!(ImageView::archive(&drydock.place("2.tar")).text("x"), "it-ended\n");
+}
+
+#[test]
+fn privileged_eight_builds_into_one_directory() {
+    require_root!();
+    let drydock = Drydock::new();
+    // What is a file for one is a directory for the other.
+    let context = |n: usize| {
+        let own = match n % 2 {
+            0 => "COPY f /a\nCOPY f /b/in\nRUN ln -s /b /c && ln /a /d",
+            _ => "COPY f /a/in\nCOPY f /b\nCOPY f /c/in\nRUN mkdir /d",
+        };
+        let text = format!(
+            "FROM busybox AS all\nRUN echo {n} > /own\n{own}\nFROM scratch\nCOPY --from=all /a* /own /\nCOPY --from=all / /\n"
+        );
+        Context::new(&text).file("f", format!("{n}").repeat(100_000))
+    };
+    let contexts: Vec<Context> = (0..8).map(context).collect();
+    let dest = drydock.place("out");
+    let start = |context| drydock.build(context).args(["-o", &dest.display().to_string()]).start();
+    for round in 0..2 {
+        let builds: Vec<_> = contexts.iter().map(start).collect();
+        for build in builds {
+            let output = build.finish();
+            assert!(output.status.success(), "round {round}: {output}");
+        }
+        let text = |name: &str| fs::read_to_string(dest.join(name)).unwrap();
+        let last = text("own");
+        let want = last.trim().repeat(100_000);
+        let even = last.trim().parse::<usize>().unwrap() % 2 == 0;
+        let files: &[&str] = if even { &["a", "b/in", "d"] } else { &["a/in", "b", "c/in"] };
+        assert!(files.iter().all(|name| text(name) == want), "round {round}: {last}");
+        let names = fs::read_dir(&dest).unwrap().flatten().map(|e| e.file_name());
+        assert!(names.into_iter().all(|name| !name.to_string_lossy().starts_with(".drydock")));
+    }
 }
 
 #[test]
