@@ -84,7 +84,10 @@ pub(crate) enum Signal {
         missing: usize,
     },
     /// It had ended, and its result cannot be had after all.
-    Reopen,
+    Reopen {
+        /// How many of its inputs have to be made again before it can be described.
+        missing: usize,
+    },
     /// The build is being stopped.
     Stop,
 }
@@ -128,9 +131,10 @@ pub(crate) fn step(state: State, signal: Signal) -> (State, &'static [Request]) 
     use State::{Blocked, Ended, Following, Known, Looking, Queued, Running, Waiting};
 
     match (state, signal) {
-        (Ended(Cached | Ready | Ran), Signal::Reopen) => {
+        (Ended(Cached | Ready | Ran), Signal::Reopen { missing: 0 }) => {
             (Looking, &[Request::Announce, Request::Look])
         }
+        (Ended(Cached | Ready | Ran), Signal::Reopen { missing }) => (Waiting { missing }, &[]),
         (Ended(_), _) => (state, &[]),
 
         (Waiting { missing: 0 }, Signal::Begin) | (Waiting { missing: 1 }, Signal::InputDone) => {
@@ -262,9 +266,11 @@ mod tests {
         assert_eq!(follow(state, &[Signal::InputDone]).0, State::Looking);
         assert_eq!(follow(State::Looking, &[Signal::Lost { missing: 0 }]).0, State::Looking);
         let ended = State::Ended(Ending::Cached);
-        assert_eq!(follow(ended, &[Signal::Reopen]).0, State::Looking);
+        assert_eq!(follow(ended, &[Signal::Reopen { missing: 0 }]).0, State::Looking);
+        let (state, requests) = follow(ended, &[Signal::Reopen { missing: 2 }, Signal::InputDone]);
+        assert_eq!((state, requests), (State::Waiting { missing: 1 }, vec![]));
         let failed = State::Ended(Ending::Failed);
-        assert_eq!(follow(failed, &[Signal::Reopen]).0, failed);
+        assert_eq!(follow(failed, &[Signal::Reopen { missing: 0 }]).0, failed);
     }
 
     #[test]

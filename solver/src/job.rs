@@ -34,7 +34,8 @@ pub(crate) struct Keyed {
 /// A result and where it is from.
 #[derive(Clone)]
 pub(crate) struct Reached<O> {
-    pub(crate) output: O,
+    /// None where it was let go of: nothing needs it any more.
+    pub(crate) output: Option<O>,
     pub(crate) outcome: Outcome,
     pub(crate) content: Option<ContentId>,
     pub(crate) key: Option<ActionKey>,
@@ -178,7 +179,7 @@ impl<W: Work> Job<'_, W> {
             Ok(Description::Keyed { key, inputs }) => Keyed { key, inputs },
             Ok(Description::Ready(output)) => {
                 return Ok(Reply::Ready(Reached {
-                    output,
+                    output: Some(output),
                     outcome: Outcome::Ready,
                     content: None,
                     key: None,
@@ -205,7 +206,7 @@ impl<W: Work> Job<'_, W> {
         });
         let import = || work.import(self.vertex, key, self.not_before, &self.context());
         Ok(local.or_else(import).map(|(record, output)| Reached {
-            output,
+            output: Some(output),
             outcome: Outcome::Cached,
             content: Some(record.content),
             key: Some(*key),
@@ -257,7 +258,7 @@ impl<W: Work> Job<'_, W> {
         store.publish(claim.as_ref(), &record)?;
         drop(claim);
         Ok(Reply::Ran(Reached {
-            output,
+            output: Some(output),
             outcome: Outcome::Ran { duration },
             content: Some(record.content),
             key: Some(record.key),

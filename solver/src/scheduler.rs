@@ -54,7 +54,8 @@ pub fn solve<W: Work>(
     thread::scope(|scope| {
         // Also when this thread panics: the scope waits for all others.
         let _stop_others = CancelOnDrop(&stop);
-        let nodes = nodes(definition, &reachable, options.fresh_since);
+        let mut nodes = nodes(definition, &reachable, options.fresh_since);
+        targets.iter().for_each(|target| nodes[target.0].uses += 1);
         let mut scheduler = Scheduler {
             scope,
             definition,
@@ -92,6 +93,8 @@ struct Node<O> {
     not_before: Timestamp,
     /// Who needs it; once for each use.
     dependents: Vec<VertexIndex>,
+    /// How many uses of it there are by vertices that have not ended; one more if it is a target.
+    uses: usize,
     /// Since it is active.
     id: Option<ProgressId>,
     /// Since when people think that it runs, here or elsewhere.
@@ -127,6 +130,7 @@ fn nodes<O>(definition: &Definition, reachable: &[VertexIndex], since: Timestamp
             state: State::Waiting { missing: vertex.inputs.len() },
             not_before: not_before(vertex.meta.freshness, since),
             dependents: Vec::new(),
+            uses: 0,
             id: None,
             told: None,
             inputs: Arc::from([]),
@@ -140,6 +144,7 @@ fn nodes<O>(definition: &Definition, reachable: &[VertexIndex], since: Timestamp
     for vertex in reachable {
         for input in &definition.vertex(*vertex).inputs {
             nodes[input.0].dependents.push(*vertex);
+            nodes[input.0].uses += 1;
         }
     }
     nodes
@@ -283,14 +288,9 @@ where
         let turns = std::mem::take(&mut self.nodes[vertex.0].turns);
         let mut missing = 0;
         for (position, input) in self.definition.vertex(vertex).inputs.iter().enumerate() {
-            let node = &mut self.nodes[input.0];
-            let lost = positions.contains(&position) && turns.get(position) == Some(&node.turn);
-            if lost && matches!(node.state, State::Ended(_)) {
-                let (state, requests) = edge::step(node.state, Signal::Reopen);
-                node.state = state;
-                // To people it is another step: the one that is told of has ended.
-                (node.id, node.told, node.keyed) = (None, None, None);
-                requests.iter().for_each(|request| self.execute(*input, *request));
+            let turn = self.nodes[input.0].turn;
+            if positions.contains(&position) && turns.get(position) == Some(&turn) {
+                self.reopen(*input);
             }
             let node = &mut self.nodes[input.0];
             if !matches!(node.state, State::Ended(_)) {
@@ -299,6 +299,46 @@ where
             }
         }
         missing
+    }
+
+    /// Has a vertex that has ended brought to a result again; and before it those of its inputs
+    /// that were let go of, and so on.
+    fn reopen(&mut self, vertex: VertexIndex) {
+        let mut open = vec![vertex];
+        while let Some(vertex) = open.pop() {
+            if !matches!(self.nodes[vertex.0].state, State::Ended(_)) {
+                continue;
+            }
+            let mut missing = 0;
+            for input in &self.definition.vertex(vertex).inputs {
+                let node = &mut self.nodes[input.0];
+                node.uses += 1;
+                let here = node.reached.as_ref().is_some_and(|reached| reached.output.is_some());
+                if !here || !matches!(node.state, State::Ended(_)) {
+                    node.dependents.push(vertex);
+                    missing += 1;
+                    open.push(*input);
+                }
+            }
+            let node = &mut self.nodes[vertex.0];
+            let (state, requests) = edge::step(node.state, Signal::Reopen { missing });
+            node.state = state;
+            // To people it is another step: the one that is told of has ended.
+            (node.id, node.told, node.keyed) = (None, None, None);
+            requests.iter().for_each(|request| self.execute(vertex, *request));
+        }
+    }
+
+    /// A vertex has ended: what it was made of is dropped where nothing else needs it.
+    fn let_go_of_inputs(&mut self, vertex: VertexIndex) {
+        for input in &self.definition.vertex(vertex).inputs {
+            let node = &mut self.nodes[input.0];
+            node.uses = node.uses.saturating_sub(1);
+            if let (0, Some(reached)) = (node.uses, &mut node.reached) {
+                let goes = |output: &mut W::Output| self.setting.work.lets_go(output);
+                reached.output.take_if(goes);
+            }
+        }
     }
 
     /// Lets others make the vertex's key: it may get another one.
@@ -380,7 +420,7 @@ where
             });
             id
         });
-        let output = |at: &VertexIndex| self.nodes[at.0].reached.as_ref().map(|r| r.output.clone());
+        let output = |at: &VertexIndex| self.nodes[at.0].reached.as_ref()?.output.clone();
         let inputs = described.inputs.iter().filter_map(output).collect();
         let turns = described.inputs.iter().map(|at| self.nodes[at.0].turn).collect();
         let node = &mut self.nodes[vertex.0];
@@ -447,6 +487,8 @@ where
         node.inputs = Arc::from([]);
         node.turn += 1;
         let led = node.keyed.as_ref().map(|keyed| keyed.key);
+        self.let_go_of_inputs(vertex);
+        let node = &self.nodes[vertex.0];
         let at = Timestamp::now();
         match (node.state, node.told) {
             // It was seen running elsewhere: its time is the time that it took there.
@@ -493,7 +535,7 @@ where
             let Reached { outcome, content, key, ended, .. } = reached(vertex)?.clone();
             Some(StepReport { vertex: *vertex, outcome, content, ended, key })
         });
-        let outputs = targets.iter().map(|target| Some(reached(target)?.output.clone()));
+        let outputs = targets.iter().map(|target| reached(target)?.output.clone());
         // Without a failure, only a cancelled build leaves a vertex without a result.
         let steps: Vec<_> = steps.collect::<Option<_>>().ok_or(SolveError::Cancelled)?;
         let outputs = outputs.collect::<Option<_>>().ok_or(SolveError::Cancelled)?;

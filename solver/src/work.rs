@@ -79,6 +79,15 @@ pub trait Work: Sync {
         true
     }
 
+    /// Whether a result is dropped as soon as all that is made of it has ended, if it is not one of
+    /// the targets; else it is kept until the solve ends. Where it is needed after all (something
+    /// that was made of it turned out to be [`Lost`](Gathered::Lost)), it is brought again: looked
+    /// up, or else run.
+    fn lets_go(&self, output: &Self::Output) -> bool {
+        let _ = output;
+        false
+    }
+
     /// Tells builds that wait for the vertex why it failed; none where it might not fail for them.
     fn tell_failure(&self, vertex: VertexIndex, error: &WorkError) -> Option<String> {
         let _ = (vertex, error);

@@ -213,6 +213,51 @@ fn privileged_a_step_that_needs_more_fails_and_leaves_nothing() {
     assert!(output.stderr.contains("the cache is full"), "{output}");
 }
 
+/// Stages of so many MiB each, one made on a small part of the other; of the first one and the last
+/// one something is in the image.
+fn stages(count: usize, mib: u64) -> Context {
+    let mut text = String::new();
+    for stage in 0..count {
+        text.push_str(&format!("FROM busybox AS s{stage}\n"));
+        if stage > 0 {
+            text.push_str(&format!("COPY --from=s{} /told /told\n", stage - 1));
+        }
+        let name = format!("w{stage}");
+        text.push_str(&format!("RUN {} && echo {stage} >> /told\n", slowly(&name, mib)));
+    }
+    let last = count - 1;
+    text.push_str(&format!(
+        "FROM busybox\nCOPY --from=s{last} /told /w{last}/3 /\nCOPY --from=s0 /w0/5 /\n"
+    ));
+    Context::new(&text)
+}
+
+#[test]
+fn privileged_stages_that_nothing_needs_any_more_make_room() {
+    require_root!();
+    let drydock = Drydock::new();
+    let (count, mib, ceiling) = (6, 5, 22);
+    let context = stages(count, mib);
+    let ((image, output), most) =
+        sampled(drydock.state(), || below(&drydock, &context, ceiling).image_and_output());
+    within("stages that are done with", drydock.state(), ceiling, most);
+    assert!(output.stderr.contains("at the ceiling of the cache"), "{output}");
+    let told: String = (0..count).map(|stage| format!("{stage}\n")).collect();
+    assert_eq!(image.text("told"), told);
+    assert!(image.root.content("3") == &piece("w5", 3)[..]);
+    assert!(image.root.content("5") == &piece("w0", 5)[..]);
+    // What is not there any more is made again, and the rest is not.
+    let (again, _) = below(&drydock, &context, ceiling).image_and_output();
+    assert_eq!(again.text("told"), told);
+    // A cache with all results needs them all to the end.
+    let drydock = Drydock::new();
+    let cache = format!("type=local,mode=max,dest={}", drydock.place("cache").display());
+    let output = below(&drydock, &context, ceiling).args(["--cache-to", &cache]).fails();
+    assert!(output.stderr.contains("the cache is full: this step wrote"), "{output}");
+    let written: u64 = count as u64 * mib;
+    eprintln!("{count} stages wrote {written} MiB below a ceiling of {ceiling} MiB");
+}
+
 #[test]
 fn privileged_a_burst_may_exceed_it_for_a_moment_only() {
     require_root!();

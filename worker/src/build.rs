@@ -560,6 +560,11 @@ impl Work for BuildWork<'_> {
         Ok(done)
     }
 
+    fn lets_go(&self, output: &Output) -> bool {
+        // A context takes nothing of the cache, and should be read once.
+        self.engine.state.ceiling().is_some() && !matches!(output, Output::Context(_))
+    }
+
     fn outlasts_stop(&self, vertex: VertexIndex) -> bool {
         // What comes from elsewhere does not: a build that is asked to stop ends its connections.
         !matches!(self.op(vertex), Op::Source(_))

@@ -74,8 +74,16 @@ impl fmt::Display for Full {
             write!(f, ", {} by {} others", human(bytes), rest.len())?;
         }
         let others = self.holders.iter().any(|holder| !holder.own);
-        let wait = if others { "wait until the others have ended, " } else { "" };
-        write!(f, "; {wait}raise the ceiling, or remove images with `drydock rmi`")
+        let advice = match (others, self.images > 0) {
+            (false, false) => "raise the ceiling",
+            (false, true) => "raise the ceiling, or remove images with `drydock rmi`",
+            (true, false) => "wait until the others have ended, or raise the ceiling",
+            (true, true) => {
+                "wait until the others have ended, raise the ceiling, or remove images with \
+                 `drydock rmi`"
+            }
+        };
+        write!(f, "; {advice}")
     }
 }
 

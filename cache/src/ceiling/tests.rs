@@ -292,8 +292,12 @@ fn who_holds_it_is_told_in_one_line() {
     let text = full.to_string();
     let told = "in use: 0B by images with a name, 9MiB by \"build 9\" (process 7), 2MiB by this build, 0B by \
                 another command, 4MiB by \"build 4\" (process 7), 5MiB by \"build 5\" (process 7), 13MiB by \
-                2 others; wait until the others have ended, raise the ceiling";
-    assert!(text.contains(told), "{text}");
+                2 others; wait until the others have ended, or raise the ceiling";
+    assert!(text.ends_with(told), "{text}");
+    let alone = Full { holders: Vec::new(), ..full.clone() };
+    assert!(alone.to_string().ends_with("0B by images with a name; raise the ceiling"), "{alone}");
+    let images = Full { images: MIB, ..alone };
+    assert!(images.to_string().ends_with("or remove images with `drydock rmi`"), "{images}");
 }
 
 #[test]

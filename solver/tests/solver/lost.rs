@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use graph::VertexIndex;
 use oci::Timestamp;
@@ -38,9 +38,29 @@ struct Remote<'a> {
     peeks: HashSet<usize>,
     /// Steps whose result is of use only with its bytes.
     needed: Mutex<HashSet<ActionKey>>,
+    /// Whether results are dropped when nothing needs them.
+    lets_go: bool,
+    /// Results, by the vertex that they were brought for.
+    brought: Mutex<Vec<(usize, Weak<AtomicBool>)>>,
+    /// Which of them were there when the last step began.
+    left: Mutex<Vec<usize>>,
 }
 
-impl Remote<'_> {
+impl<'a> Remote<'a> {
+    fn new(fake: &'a Fake) -> Self {
+        Self {
+            fake,
+            known: HashMap::new(),
+            gone: HashSet::new(),
+            unsteady: HashSet::new(),
+            peeks: HashSet::new(),
+            needed: Mutex::default(),
+            lets_go: false,
+            brought: Mutex::default(),
+            left: Mutex::default(),
+        }
+    }
+
     fn bring(&self, inputs: &[Far]) -> Vec<usize> {
         let lost = |(at, far): (usize, &Far)| {
             if far.here.load(Ordering::SeqCst) || !self.gone.contains(&far.content) {
@@ -51,6 +71,19 @@ impl Remote<'_> {
             Some(at)
         };
         inputs.iter().enumerate().filter_map(lost).collect()
+    }
+
+    fn note(&self, vertex: VertexIndex, here: &Arc<AtomicBool>) {
+        self.brought.lock().unwrap().push((vertex.0, Arc::downgrade(here)));
+    }
+
+    /// The vertices of which somebody has a result.
+    fn alive(&self) -> Vec<usize> {
+        let brought = self.brought.lock().unwrap();
+        let alive = brought.iter().filter(|(_, it)| it.strong_count() > 0);
+        let mut alive: Vec<usize> = alive.map(|(vertex, _)| *vertex).collect();
+        alive.sort_unstable();
+        alive
     }
 
     fn trees(inputs: &[Far]) -> Vec<Tree> {
@@ -78,14 +111,15 @@ impl Work for Remote<'_> {
         Ok(Description::Keyed { key, inputs: Vec::new() })
     }
 
-    fn load(&self, _vertex: VertexIndex, _inputs: &[Far], record: &Record) -> Option<Far> {
+    fn load(&self, vertex: VertexIndex, _inputs: &[Far], record: &Record) -> Option<Far> {
         let here = Arc::new(AtomicBool::new(true));
+        self.note(vertex, &here);
         Some(Far { content: record.content, key: Some(record.key), here })
     }
 
     fn import(
         &self,
-        _vertex: VertexIndex,
+        vertex: VertexIndex,
         key: &ActionKey,
         _not_before: Timestamp,
         _context: &StepContext<'_>,
@@ -97,6 +131,7 @@ impl Work for Remote<'_> {
         let record =
             Record { key: *key, content, ..crate::fake::record(*key, "", Timestamp::EPOCH) };
         let here = Arc::new(AtomicBool::new(false));
+        self.note(vertex, &here);
         Some((record, Far { content, key: Some(*key), here }))
     }
 
@@ -116,6 +151,7 @@ impl Work for Remote<'_> {
         inputs: &[Far],
         context: &StepContext<'_>,
     ) -> Result<Done<Far>, WorkError> {
+        *self.left.lock().unwrap() = self.alive();
         assert!(inputs.iter().all(|far| far.here.load(Ordering::SeqCst)), "{}", vertex.0);
         let done = self.fake.run(vertex, &Self::trees(inputs), context)?;
         let content = match self.unsteady.contains(&vertex.0) {
@@ -123,8 +159,13 @@ impl Work for Remote<'_> {
             false => done.content,
         };
         let here = Arc::new(AtomicBool::new(true));
+        self.note(vertex, &here);
         let output = Far { content, key: None, here };
         Ok(Done { content, payload: done.payload, output })
+    }
+
+    fn lets_go(&self, _output: &Far) -> bool {
+        self.lets_go
     }
 }
 
@@ -155,14 +196,10 @@ fn a_chain_is_made_again_from_where_it_broke() {
     let specs = vec![make("a", &[]), make("b", &[0]), make("c", &[1]), make("d", &[2])];
     let known = built(&specs);
     let bench = Bench::new(specs);
-    let (unsteady, peeks, needed) = Default::default();
     let remote = Remote {
-        fake: &bench.work,
         known: known[..3].iter().copied().collect(),
         gone: [known[1].1, known[2].1].into(),
-        unsteady,
-        peeks,
-        needed,
+        ..Remote::new(&bench.work)
     };
     let solution = solve_far(&bench, &remote, &[3]);
     assert_eq!(bench.work.ran(), [1, 2, 3]);
@@ -181,12 +218,11 @@ fn what_is_made_again_may_be_something_else() {
     let known = built(&specs);
     let bench = Bench::new(specs);
     let remote = Remote {
-        fake: &bench.work,
         known: [known[0]].into(),
         gone: [known[0].1].into(),
         unsteady: [0].into(),
         peeks: [1].into(),
-        needed: Mutex::default(),
+        ..Remote::new(&bench.work)
     };
     let solution = solve_far(&bench, &remote, &[3]);
     assert_eq!(bench.work.ran(), [0, 1, 2, 3]);
@@ -196,6 +232,40 @@ fn what_is_made_again_may_be_something_else() {
     let of = |at: usize| solution.steps.iter().find(|it| it.vertex.0 == at).unwrap();
     assert_eq!(of(1).key, Some(key));
     assert_eq!(of(2).key, Some(bench.work.key(2, &[Tree(now)])));
+}
+
+#[test]
+fn what_nothing_needs_any_more_is_dropped() {
+    let specs = vec![make("a", &[]), make("b", &[0]), make("c", &[0, 1]), make("d", &[2])];
+    for (lets_go, left) in [(false, [0, 1, 2].to_vec()), (true, [1, 2].to_vec())] {
+        let bench = Bench::new(specs.clone());
+        let remote = Remote { lets_go, ..Remote::new(&bench.work) };
+        let solution = solve_far(&bench, &remote, &[3, 1]);
+        assert_eq!(*remote.left.lock().unwrap(), left);
+        assert_eq!((remote.alive(), solution.outputs.len()), ([1, 3].to_vec(), 2));
+        assert_eq!(bench.work.ran(), [0, 1, 2, 3]);
+    }
+}
+
+#[test]
+fn what_was_dropped_and_is_needed_after_all_is_brought_again() {
+    let chain = ["a", "b", "c", "d", "e"];
+    let below = |at: usize| if at == 0 { vec![] } else { vec![at - 1] };
+    let specs = chain.iter().enumerate().map(|(at, name)| make(name, &below(at)));
+    let specs: Vec<Spec> = specs.collect();
+    let known = built(&specs);
+    let bench = Bench::new(specs);
+    // All but the last is known elsewhere, and the one that it needs cannot be had.
+    let remote = Remote {
+        known: known[..4].iter().copied().collect(),
+        gone: known[1..4].iter().map(|it| it.1).collect(),
+        lets_go: true,
+        ..Remote::new(&bench.work)
+    };
+    let solution = solve_far(&bench, &remote, &[4]);
+    assert_eq!(bench.work.ran(), [1, 2, 3, 4]);
+    assert_eq!(*remote.left.lock().unwrap(), [3]);
+    assert_eq!(solution.outputs[0].content, known[4].1);
 }
 
 /// Numbers that look random (Knuth, MMIX).
@@ -234,12 +304,12 @@ fn random_graphs_with_random_losses_come_to_an_end() {
         let (lost, unsteady, peeks, unknown) = (some(3), some(4), some(3), some(4));
         let known = all.iter().enumerate().filter(|(at, _)| !unknown.contains(at));
         let remote = Remote {
-            fake: &bench.work,
             known: known.map(|(_, it)| *it).collect(),
             gone: lost.iter().map(|at| all[*at].1).collect(),
             unsteady: unsteady.into_iter().collect(),
             peeks: peeks.into_iter().collect(),
-            needed: Mutex::default(),
+            lets_go: dice.one_in(2),
+            ..Remote::new(&bench.work)
         };
         let solution = solve_far(&bench, &remote, &[count - 1]);
         for (name, story) in bench.seen.stories() {
