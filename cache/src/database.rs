@@ -4,6 +4,11 @@
 //! number in the `generation` file after each batch; a reader whose view is of another
 //! generation opens a new one. Writing is short and behind a file lock of ours, because RocksDB
 //! lets a second writer fail instead of wait.
+//!
+//! Each batch becomes a table at once. RocksDB cannot tell the damaged end of a log, or of the
+//! manifest, from one that a crash cut off, and says nothing of either. So nothing is kept in the
+//! log, and the batch also stores the generation it makes: a view that is older than the file
+//! `generation` says lacks the tables of the last batches.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -28,15 +33,18 @@ const OPEN_PAUSE: Duration = Duration::from_millis(1);
 /// Each writing open leaves one table; from this many on they are merged.
 const MAX_TABLES: u64 = 16;
 
-/// Each opening reads all rows of the log again. More than these are moved to a table at once, not
-/// only by the next writing open.
-const MAX_LOGGED: usize = 256;
+/// The key of the row with the generation of the last batch, eight bytes like those in the file.
+/// All other keys are longer.
+const GENERATION: &[u8] = b"g";
 
 /// Disk space that is reserved for a log or manifest at a time, in bytes.
 const PREALLOCATED: u64 = 64 << 10;
 
 /// What is wrong where RocksDB's list of tables is gone.
 const HEADLESS: &str = "the file CURRENT is missing";
+
+/// What is wrong where that list was cut off.
+const BEHIND: &str = "the last tables are missing from the MANIFEST";
 
 /// How long to wait for another writer before leaving the work to a later build.
 const WRITER_WAIT: Duration = Duration::from_secs(2);
@@ -50,6 +58,8 @@ pub(crate) struct Database {
     warnings: Arc<Warnings>,
     view: Mutex<View>,
     damaged: AtomicBool,
+    /// A view was older than it should be.
+    behind: AtomicBool,
 }
 
 /// A read-only view and the generation it shows. No database: there is none yet, or none that
@@ -103,6 +113,7 @@ impl Database {
             warnings,
             view: Mutex::default(),
             damaged: AtomicBool::new(false),
+            behind: AtomicBool::new(false),
         })
     }
 
@@ -136,7 +147,7 @@ impl Database {
     /// The view of the current generation, other than `stale`.
     fn view(&self, stale: Option<Arc<DB>>) -> Option<Arc<DB>> {
         // Before the view is opened: one that is newer than its number is only opened once more.
-        let generation = self.generation();
+        let generation = self.generation().0;
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         let is_stale = match (&stale, &view.database) {
             (Some(stale), Some(open)) => Arc::ptr_eq(stale, open),
@@ -170,11 +181,22 @@ impl Database {
 
     /// The view of what is on the disk; none where there is no database.
     fn open_view(&self) -> Result<Option<Arc<DB>>, String> {
-        let open = || {
-            let mut options = options();
-            options.set_max_open_files(-1);
-            DB::open_for_read_only(&options, &self.path, false)
-        };
+        let written = self.generation();
+        let opened = self.open_any_view()?;
+        if opened.as_ref().is_some_and(|database| is_behind(database, written)) {
+            self.behind.store(true, Ordering::SeqCst);
+            return Err(BEHIND.to_owned());
+        }
+        Ok(opened)
+    }
+
+    fn open_to_read(&self) -> Result<DB, rocksdb::Error> {
+        let mut options = options();
+        options.set_max_open_files(-1);
+        DB::open_for_read_only(&options, &self.path, false)
+    }
+
+    fn open_any_view(&self) -> Result<Option<Arc<DB>>, String> {
         for attempt in 0..OPEN_TRIES {
             if attempt > 0 {
                 std::thread::sleep(OPEN_PAUSE);
@@ -182,7 +204,7 @@ impl Database {
             let Some(before) = self.current() else {
                 return if self.is_headless() { Err(HEADLESS.to_owned()) } else { Ok(None) };
             };
-            let opened = open();
+            let opened = self.open_to_read();
             // Every writing open starts with a new manifest. Its rows of the log before are in a
             // table that this view may not know, and the log was removed: it would lack them.
             if self.current().as_ref() == Some(&before)
@@ -194,7 +216,7 @@ impl Database {
         // Once more with no writer beside it.
         let _no_writer = FileLock::acquire_within(&self.lock, Mode::Shared, WRITER_WAIT);
         // Whether it is damaged is for the writing open to say.
-        open().map(|database| Some(Arc::new(database))).map_err(|e| e.to_string())
+        self.open_to_read().map(|database| Some(Arc::new(database))).map_err(|e| e.to_string())
     }
 
     /// Whether there are tables or logs, and nothing says which of them count. A manifest alone is a
@@ -233,19 +255,24 @@ impl Database {
                 }
             }
         }
+        self.write(&database, batch)
+    }
+
+    /// Writes a batch and the generation that it makes, as a table.
+    fn write(&self, database: &DB, mut batch: WriteBatch) -> Result<(), CacheError> {
+        let next = self.next_generation(database);
+        batch.put(GENERATION, next.to_le_bytes());
         let mut options = rocksdb::WriteOptions::default();
-        options.set_sync(true);
+        options.disable_wal(true);
         let write = |source| CacheError::Database { operation: "write", source };
         database.write_opt(batch, &options).map_err(write)?;
-        if changes.len() > MAX_LOGGED {
-            // What can't be moved stays in the log.
-            let _ = database.flush();
-        }
+        // Synced, with the list of tables.
+        database.flush().map_err(write)?;
         let tables = database.property_value("rocksdb.num-files-at-level0").ok().flatten();
         if tables.and_then(|n| n.parse().ok()).is_some_and(|n: u64| n >= MAX_TABLES) {
             database.compact_range::<&[u8], &[u8]>(None, None);
         }
-        self.bump()
+        self.set_generation(next)
     }
 
     /// Opens for writing; a database that cannot be opened because it is damaged is moved aside.
@@ -259,11 +286,14 @@ impl Database {
             DB::open(&options, &self.path)
         };
         let found = self.damaged.load(Ordering::SeqCst);
-        // Without a list of tables, opening would begin a new one and remove them.
-        let headless = self.is_headless();
-        let opened = if headless { None } else { Some(open()) };
+        // Without a list of tables, or with half of one, opening would remove those not in it.
+        let unlisted = match self.is_headless() {
+            true => Some(HEADLESS),
+            false => self.is_still_behind().then_some(BEHIND),
+        };
+        let opened = if unlisted.is_some() { None } else { Some(open()) };
         let why = match &opened {
-            None => Some(HEADLESS.to_owned()),
+            None => unlisted.map(str::to_owned),
             Some(Err(e)) if is_damage(e) => Some(e.to_string()),
             _ if found => Some("a table cannot be read".to_owned()),
             _ => None,
@@ -288,7 +318,19 @@ impl Database {
                 open()
             }
         };
-        database.map_err(failed)
+        let database = database.map_err(failed)?;
+        // Who finds an older view from now on has found other damage.
+        self.write(&database, WriteBatch::default())?;
+        self.damaged.store(false, Ordering::SeqCst);
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = View::default();
+        Ok(database)
+    }
+
+    /// Whether the tables of the last batches are missing, now that nobody writes: a view beside a
+    /// writer that begins anew is older as well.
+    fn is_still_behind(&self) -> bool {
+        self.behind.swap(false, Ordering::SeqCst)
+            && self.open_to_read().is_ok_and(|database| is_behind(&database, self.generation()))
     }
 
     /// Makes a new list of tables from those that can be read; none where that is not enough. Every
@@ -304,18 +346,11 @@ impl Database {
             return None;
         }
         drop(all);
-        self.bump().ok()?;
-        self.damaged.store(false, Ordering::SeqCst);
-        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = View::default();
         Some(database)
     }
 
     fn set_aside(&self) -> Result<(), CacheError> {
-        self.trash.take(&self.path)?;
-        self.bump()?;
-        self.damaged.store(false, Ordering::SeqCst);
-        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = View::default();
-        Ok(())
+        self.trash.take(&self.path)
     }
 
     /// Reads every row, and mends what cannot be read. How many rows there are.
@@ -323,7 +358,7 @@ impl Database {
         let count = || -> Result<u64, rocksdb::Error> {
             let Some(database) = self.view(None) else { return Ok(0) };
             let rows = database.iterator(rocksdb::IteratorMode::Start);
-            rows.map(|row| row.map(|_| 1)).sum()
+            rows.map(|row| row.map(|(key, _)| u64::from(*key != *GENERATION))).sum()
         };
         count().unwrap_or_else(|_| {
             self.damaged.store(true, Ordering::SeqCst);
@@ -346,18 +381,31 @@ impl Database {
         }
     }
 
-    fn generation(&self) -> u64 {
-        let mut raw = [0; 8];
-        match self.generation.read_exact_at(&mut raw, 0) {
-            Ok(()) => u64::from_le_bytes(raw),
-            Err(_) => 0,
+    /// The generation in the file, and whether it can be relied on. It has no checksum where an
+    /// earlier version wrote last, which stored no row of it.
+    fn generation(&self) -> (u64, bool) {
+        let mut raw = [0; 16];
+        let mut filled = 0;
+        while let Ok(count @ 1..) = self.generation.read_at(&mut raw[filled..], filled as u64) {
+            filled += count;
         }
+        let number: [u8; 8] = *raw.first_chunk().unwrap_or(&[0; 8]);
+        (u64::from_le_bytes(number), filled == raw.len() && raw[8..] == checksum(number))
     }
 
-    /// Under the writer's lock. Eight bytes in one page: no reader sees half of them.
-    fn bump(&self) -> Result<(), CacheError> {
-        let next = self.generation().wrapping_add(1).to_le_bytes();
-        self.generation.write_all_at(&next, 0).at("write", &self.path.with_file_name("generation"))
+    /// The one after the last; of a damaged file the row knows better.
+    fn next_generation(&self, database: &DB) -> u64 {
+        let (number, relied_on) = self.generation();
+        let row = if relied_on { 0 } else { row_of_generation(database).unwrap_or(0) };
+        number.max(row).wrapping_add(1)
+    }
+
+    /// Under the writer's lock. Sixteen bytes in one page; half of them have a checksum that does not
+    /// fit.
+    fn set_generation(&self, number: u64) -> Result<(), CacheError> {
+        let number = number.to_le_bytes();
+        let bytes = [number, checksum(number)].concat();
+        self.generation.write_all_at(&bytes, 0).at("write", &self.path.with_file_name("generation"))
     }
 
     /// How many bytes the database takes.
@@ -365,6 +413,23 @@ impl Database {
         let Ok(entries) = fs::read_dir(&self.path) else { return 0 };
         entries.flatten().filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum()
     }
+}
+
+fn checksum(number: [u8; 8]) -> [u8; 8] {
+    *blake3::hash(&number).as_bytes().first_chunk().unwrap_or(&[0; 8])
+}
+
+/// Whether a view lacks what was written before the generation was `written`, which was read before
+/// it was opened.
+fn is_behind(database: &DB, (written, relied_on): (u64, bool)) -> bool {
+    relied_on && row_of_generation(database).is_ok_and(|shown| shown < written)
+}
+
+/// The generation that a view shows; 0 where no batch of this version was written. That it cannot be
+/// read is found by who needs a row.
+fn row_of_generation(database: &DB) -> Result<u64, rocksdb::Error> {
+    let number = |row: Vec<u8>| row.try_into().map(u64::from_le_bytes).unwrap_or_default();
+    Ok(database.get(GENERATION)?.map_or(0, number))
 }
 
 /// What both kinds of open share: small, quiet, quick to open.
@@ -397,3 +462,6 @@ fn is_damage(error: &rocksdb::Error) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use crate::error::{At, CacheError};
 use crate::journal;
 use crate::lock::{FileLock, Mode};
 use crate::store::Store;
+use crate::summed;
 
 /// File names are at most 255 bytes on every file system of Linux; this leaves room.
 const MAX_NAME: usize = 180;
@@ -254,7 +255,8 @@ impl ImageStore {
 
     fn write(&self, path: &Path, image: &StoredImage) -> Result<(), CacheError> {
         let encode = |source| CacheError::Encode { object: "an image", source };
-        let bytes = serde_json::to_vec_pretty(image).map_err(encode)?;
+        let text = serde_json::to_string_pretty(image).map_err(encode)?;
+        let bytes = summed::seal(text).into_bytes();
         // What it names first, then the name. Also what other processes have just written: its
         // steps may be theirs.
         self.store.syncer.sync_always()?;
@@ -264,11 +266,11 @@ impl ImageStore {
 
     fn load(&self, path: &Path) -> Result<Option<StoredImage>, CacheError> {
         let Some(bytes) = journal::read_small(path)? else { return Ok(None) };
-        let image = serde_json::from_slice(&bytes);
-        if image.is_err() {
+        let image = summed::open(&bytes);
+        if image.is_none() {
             self.store.warnings.add_damage(format!("{} is damaged and not used", path.display()));
         }
-        Ok(image.ok())
+        Ok(image)
     }
 
     fn load_all(&self) -> Result<Vec<(PathBuf, StoredImage)>, CacheError> {

@@ -26,6 +26,7 @@ mod record;
 mod sealed;
 mod space;
 mod store;
+mod summed;
 mod sync;
 mod trash;
 mod warnings;

@@ -16,7 +16,13 @@ use crate::gc::Request;
 use crate::lock::{FileLock, Mode};
 
 /// Grows when the encoding changes; a file of another version is none.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// As the second, without a checksum at its end.
+const UNSUMMED: u32 = 1;
+
+/// The length of the checksum, in bytes.
+const SUM: usize = 16;
 
 /// Tombstones that are kept; the oldest go.
 const MAX_TOMBSTONES: usize = 20_000;
@@ -109,18 +115,34 @@ fn encode(all: &[(ActionKey, Tombstone)]) -> Vec<u8> {
         let rule: String = stone.rule.chars().take(MAX_RULE).collect();
         e.raw(key.as_bytes()).time(stone.at).bytes(rule.as_bytes());
     }
-    e.finish()
+    let mut bytes = e.finish();
+    let sum = checksum(&bytes);
+    bytes.extend_from_slice(&sum);
+    bytes
 }
 
-/// What a damaged file has before the damage counts.
+fn checksum(bytes: &[u8]) -> [u8; SUM] {
+    *blake3::hash(bytes).as_bytes().first_chunk().unwrap_or(&[0; SUM])
+}
+
+/// What the file is without its checksum; none where that does not fit. The version is part of it:
+/// one that was damaged must not read as an earlier one.
+fn checked(bytes: &[u8]) -> Option<&[u8]> {
+    let (body, sum) = bytes.split_last_chunk::<SUM>()?;
+    (checksum(body) == *sum).then_some(body)
+}
+
+/// Of a damaged file nothing counts: a wrong cause is worse than none. (Of one without a checksum,
+/// what it has before the damage.)
 fn read(path: &Path) -> Vec<(ActionKey, Tombstone)> {
     let mut bytes = Vec::new();
     let Ok(file) = File::open(path) else { return Vec::new() };
     if file.take(MAX_FILE).read_to_end(&mut bytes).is_err() {
         return Vec::new();
     }
-    let mut d = Decoder::new(&bytes);
-    if d.u32() != Some(VERSION) {
+    let wanted = if checked(&bytes).is_some() { VERSION } else { UNSUMMED };
+    let mut d = Decoder::new(checked(&bytes).unwrap_or(&bytes));
+    if d.u32() != Some(wanted) {
         return Vec::new();
     }
     std::iter::from_fn(|| {
@@ -156,10 +178,27 @@ mod tests {
         open().add(&[key(3)], &stone(3, "prune")).unwrap();
         open().remove(&[key(3)]).unwrap();
         assert_eq!(open().get(&key(3)), None);
-        let bytes = fs::read(dir.path().join("evicted")).unwrap();
-        fs::write(dir.path().join("evicted"), &bytes[..bytes.len() - 1]).unwrap();
-        assert_eq!(open().get(&key(2)), None);
-        assert!(open().get(&key(1)).is_some());
+    }
+
+    #[test]
+    fn what_is_damaged_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("evicted");
+        let open = || Tombstones::new(path.clone(), dir.path().join("lock"));
+        let stone = Tombstone { at: Timestamp::EPOCH, rule: "prune".to_owned() };
+        open().add(&[key(1), key(2)], &stone).unwrap();
+        let good = fs::read(&path).unwrap();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, bad).unwrap();
+            assert_eq!(open().get(&key(1)), None, "bit {bit}");
+        }
+        // As earlier versions wrote it, cut off.
+        let mut old = good[..good.len() - SUM - 1].to_vec();
+        old[0] = 1;
+        fs::write(&path, old).unwrap();
+        assert_eq!((open().get(&key(1)), open().get(&key(2))), (Some(&stone), None));
     }
 
     #[test]

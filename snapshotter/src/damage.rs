@@ -70,6 +70,24 @@ impl Snapshotter {
         found.news.push(text);
     }
 
+    /// Tells if `id`, which is not there, was not removed: who removes or condemns one renames, so
+    /// its directory never lacks both names.
+    pub(crate) fn tell_lost_meta(&self, id: SnapshotId) {
+        let dir = self.path(id);
+        let note = dir.join(CONDEMNED);
+        let there = || dir.symlink_metadata().is_ok();
+        // Once more at the end: it may have been removed while this looked.
+        if !there() || note.symlink_metadata().is_ok() || !there() {
+            return;
+        }
+        // So that it is told once.
+        let _ = File::create_new(&note);
+        let text = format!("snapshot {id} is damaged (meta: it is missing): it is made again");
+        let mut found = self.findings.lock();
+        found.count += 1;
+        found.news.push(text);
+    }
+
     /// Condemns every snapshot in `dir`: nobody knows any more how they are stored. How many
     /// there were.
     ///
@@ -318,6 +336,19 @@ mod tests {
             for snapshotter in [&*snapshotter, &fresh] {
                 assert!(snapshotter.chain(&above).unwrap_err().is_not_found());
             }
+        }
+    }
+
+    #[test]
+    fn a_missing_meta_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, below, above) = made(dir.path());
+        fs::remove_file(dir.path().join(below.to_string()).join(meta::META)).unwrap();
+        for told in [1, 0] {
+            let fresh = Snapshotter::open(dir.path(), Kind::Copy).unwrap();
+            assert!(fresh.chain(&above).unwrap_err().is_not_found());
+            assert!(fresh.get(&SnapshotId::random()).unwrap_err().is_not_found());
+            assert_eq!(fresh.take_damage().len(), told);
         }
     }
 

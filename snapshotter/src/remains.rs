@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::damage::CONDEMNED;
-use crate::meta::META;
+use crate::meta::{self, META};
 use crate::{SnapshotId, Snapshotter};
 
 /// The most that is read of a file, in bytes.
@@ -43,7 +43,7 @@ impl Snapshotter {
 
 fn read(path: &Path) -> Option<Needs> {
     let small = fs::metadata(path).ok()?.len() <= MAX_FILE;
-    serde_json::from_slice(&fs::read(path).ok().filter(|_| small)?).ok()
+    serde_json::from_slice(meta::first_line(&fs::read(path).ok().filter(|_| small)?)).ok()
 }
 
 #[cfg(test)]

@@ -409,7 +409,11 @@ impl Snapshotter {
                 Err(Error::NotFound(*id))
             }
             None => {
-                let snapshot = self.or_condemn(*id, meta::read(&path, *id))?;
+                let read = meta::read(&path, *id);
+                if read.as_ref().is_err_and(Error::is_not_found) {
+                    self.tell_lost_meta(*id);
+                }
+                let snapshot = self.or_condemn(*id, read)?;
                 let known = Known { snapshot: snapshot.clone(), manifest: None };
                 self.known().entry(*id).or_insert(known);
                 Ok(snapshot)

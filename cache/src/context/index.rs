@@ -48,11 +48,19 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// The index in `path`; an empty one if there is none, or it is damaged.
-    pub(super) fn load(path: &Path) -> Self {
-        let small = std::fs::metadata(path).is_ok_and(|m| m.len() <= MAX_INDEX);
-        let bytes = if small { std::fs::read(path).ok() } else { None };
-        Self { rows: bytes.and_then(|b| decode(&b)).unwrap_or_default(), changed: false }
+    /// The index in `path`; an empty one if there is none, or it is damaged, which `damaged` is told.
+    pub(super) fn load(path: &Path, damaged: impl FnOnce()) -> Self {
+        let size = match std::fs::metadata(path) {
+            Ok(meta) => meta.len(),
+            Err(_) => return Self::default(),
+        };
+        let bytes = if size <= MAX_INDEX { std::fs::read(path).ok() } else { None };
+        let Some(rows) = bytes.and_then(|bytes| decode(&bytes)) else {
+            damaged();
+            // It goes also if nothing is learned.
+            return Self { changed: true, ..Self::default() };
+        };
+        Self { rows, changed: false }
     }
 
     /// The content of a file, if just this version of it was read before.
@@ -164,6 +172,10 @@ mod tests {
         }
     }
 
+    fn load(path: &Path) -> Index {
+        Index::load(path, || panic!("it is not damaged"))
+    }
+
     proptest! {
         #[test]
         fn round_trip(files in proptest::collection::btree_map(any::<u64>(), (any::<u64>(), any::<i64>(), any::<[u8; 32]>()), 0..50)) {
@@ -174,7 +186,7 @@ mod tests {
                 index.put(&stat(*ino, *size, *changed), ContentHash(*hash), true);
             }
             index.save(&path).unwrap();
-            let mut again = Index::load(&path);
+            let mut again = load(&path);
             for (ino, (size, changed, hash)) in &files {
                 prop_assert_eq!(again.get(&stat(*ino, *size, *changed)), Some(ContentHash(*hash)));
                 prop_assert_eq!(again.get(&stat(*ino, *size, changed.wrapping_add(1))), None);
@@ -197,22 +209,38 @@ mod tests {
         assert!(!path.exists());
         index.put(&stat(2, 1, 1), ContentHash([2; 32]), true);
         index.save(&path).unwrap();
-        let mut again = Index::load(&path);
+        let mut again = load(&path);
         assert!(again.get(&stat(1, 1, 1)).is_none() && again.get(&stat(2, 1, 1)).is_some());
         assert!(index.get(&stat(1, 1, 1)).is_some());
     }
 
     #[test]
-    fn damage_makes_it_empty() {
+    fn every_flipped_bit_and_every_cut_makes_it_empty_and_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("index");
         let mut index = Index::default();
-        index.put(&stat(2, 1, 1), ContentHash([2; 32]), true);
+        for ino in [2, 3] {
+            index.put(&stat(ino, 1, 1), ContentHash([2; 32]), true);
+        }
         index.save(&path).unwrap();
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[30] ^= 4;
-        std::fs::write(&path, &bytes).unwrap();
-        assert!(Index::load(&path).get(&stat(2, 1, 1)).is_none());
+        let good = std::fs::read(&path).unwrap();
+        let check = |bytes: &[u8], what: &str| {
+            std::fs::write(&path, bytes).unwrap();
+            let mut told = false;
+            let found = Index::load(&path, || told = true);
+            assert!(told && found.rows.is_empty(), "{what}");
+        };
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            check(&bad, &format!("bit {bit}"));
+        }
+        for length in 0..good.len() {
+            check(&good[..length], &format!("cut to {length}"));
+        }
+        let mut index = Index::load(&path, || ());
+        index.save(&path).unwrap();
+        assert!(load(&path).rows.is_empty(), "it is told once");
     }
 
     #[test]
@@ -224,9 +252,9 @@ mod tests {
             index.put(&stat(ino, 1, 1), ContentHash([0; 32]), true);
         }
         index.save(&path).unwrap();
-        let mut again = Index::load(&path);
+        let mut again = load(&path);
         again.put(&stat(1 << 40, 1, 1), ContentHash([0; 32]), true);
         again.save(&path).unwrap();
-        assert_eq!(Index::load(&path).rows.len(), 1);
+        assert_eq!(load(&path).rows.len(), 1);
     }
 }

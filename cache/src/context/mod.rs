@@ -325,9 +325,17 @@ impl Context {
     fn with_index<T>(&self, f: impl FnOnce(&mut Index) -> T) -> T {
         let mut index = lock(&self.index);
         f(index.get_or_insert_with(|| match self.trust {
-            Trust::Stat => Index::load(&self.index_path),
+            Trust::Stat => Index::load(&self.index_path, || self.tell_damaged_index()),
             Trust::None => Index::default(),
         }))
+    }
+
+    fn tell_damaged_index(&self) {
+        self.warnings.add(format!(
+            "{} is damaged: the files of {} are read again",
+            self.index_path.display(),
+            self.path.display()
+        ));
     }
 
     /// Whether stat matches on the device of `dir` can be trusted: on network and FUSE file
