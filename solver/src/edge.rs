@@ -20,6 +20,9 @@ pub(crate) enum State {
     Queued,
     /// It has a job slot: a thread claims its key, looks again, runs, and publishes.
     Running,
+    /// It runs, but has to wait for something that others hold, and let others have its job slot. It
+    /// waits for a slot in turn, to look whether that is free.
+    Resting,
     /// Another process makes its key, or has just made it; it holds nothing.
     Blocked,
     /// Nothing happens to it any more.
@@ -62,6 +65,8 @@ pub(crate) enum Signal {
     Follow,
     /// It got a job slot.
     Slot,
+    /// It waits for something that others hold: others may have its job slot meanwhile.
+    GiveWay,
     /// Another process holds its key.
     Busy,
     /// Nobody holds its key any more.
@@ -109,6 +114,12 @@ pub(crate) enum Request {
     Attempt,
     /// Give its job slot back.
     FreeSlot,
+    /// Give its job slot to another vertex that waits for one, and put it in the queue.
+    GiveWay,
+    /// Take it out of the queue, with a job slot even if none is free.
+    TakeSlot,
+    /// Let its thread go on.
+    GoOn,
     /// Follow its key's holder until nobody holds it, on the thread for that.
     FollowKey,
     /// Look it up again and load the result, on a thread.
@@ -128,7 +139,7 @@ pub(crate) enum Request {
 /// state changes nothing: that is how a vertex that has ended stays ended.
 pub(crate) fn step(state: State, signal: Signal) -> (State, &'static [Request]) {
     use Ending::{Cached, Cancelled, Dropped, Failed, Ran, Ready};
-    use State::{Blocked, Ended, Following, Known, Looking, Queued, Running, Waiting};
+    use State::{Blocked, Ended, Following, Known, Looking, Queued, Resting, Running, Waiting};
 
     match (state, signal) {
         (Ended(Cached | Ready | Ran), Signal::Reopen { missing: 0 }) => {
@@ -154,6 +165,10 @@ pub(crate) fn step(state: State, signal: Signal) -> (State, &'static [Request]) 
         (Blocked, Signal::Missed) => (Queued, &[Request::Enqueue]),
 
         (Queued, Signal::Slot) => (Running, &[Request::Attempt]),
+        (Running, Signal::GiveWay) => (Resting, &[Request::GiveWay]),
+        (Resting, Signal::Slot) => (Running, &[Request::GoOn]),
+        // Its thread ends it, or goes on for others: either way it waits no longer for a slot.
+        (Resting, Signal::Stop) => (Running, &[Request::TakeSlot, Request::GoOn]),
         (Running, Signal::Busy) => (Blocked, &[Request::FreeSlot, Request::FollowKey]),
         (Blocked, Signal::Freed { shown: true }) => {
             (Blocked, &[Request::LookAgain { shown: true }])
@@ -280,6 +295,15 @@ mod tests {
     }
 
     #[test]
+    fn what_rests_goes_on_with_a_slot() {
+        let (state, requests) = step(State::Running, Signal::GiveWay);
+        assert_eq!((state, requests), (State::Resting, &[Request::GiveWay][..]));
+        assert_eq!(step(state, Signal::Slot), (State::Running, &[Request::GoOn][..]));
+        let stopped = step(state, Signal::Stop);
+        assert_eq!(stopped, (State::Running, &[Request::TakeSlot, Request::GoOn][..]));
+    }
+
+    #[test]
     fn stop_ends_only_what_no_thread_works_on() {
         for state in [State::Waiting { missing: 3 }, State::Known, State::Following, State::Queued]
         {
@@ -308,6 +332,7 @@ mod tests {
             Just(Signal::Lead),
             Just(Signal::Follow),
             Just(Signal::Slot),
+            Just(Signal::GiveWay),
             Just(Signal::Busy),
             any::<bool>().prop_map(|shown| Signal::Freed { shown }),
             Just(Signal::Ran),
@@ -340,13 +365,16 @@ mod tests {
                         Request::Attempt => { slots += 1; queued -= 1 }
                         Request::FreeSlot => slots -= 1,
                         Request::Enqueue => queued += 1,
+                        Request::GiveWay => { slots -= 1; queued += 1 }
+                        Request::GoOn => { slots += 1; queued -= 1 }
                         Request::Unqueue => queued -= 1,
                         Request::Finish | Request::Fail | Request::ShowCancelled => ends += 1,
                         _ => {}
                     }
                 }
                 prop_assert_eq!(slots, i32::from(next == State::Running));
-                prop_assert_eq!(queued, i32::from(next == State::Queued));
+                let waits = matches!(next, State::Queued | State::Resting);
+                prop_assert_eq!(queued, i32::from(waits));
                 state = next;
             }
             prop_assert!(ends <= 1);

@@ -7,6 +7,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
 use graph::VertexIndex;
@@ -17,8 +18,8 @@ use crate::solution::Outcome;
 use crate::waiter::{Attended, Desk};
 use crate::work::WorkError;
 use crate::{
-    ActionKey, CancelToken, ContentId, Description, Done, Event, EventSink, Gathered, ProgressId,
-    Record, RecordStore, StepContext, StoreError, Stream, Work,
+    ActionKey, CancelToken, ContentId, Description, Done, Event, EventSink, Gathered, JobSlot,
+    ProgressId, Record, RecordStore, StepContext, StoreError, Stream, Work,
 };
 
 /// What is told where the output of another process's run was shown, and no result came of it.
@@ -80,6 +81,8 @@ pub(crate) enum Reply<O> {
     /// Nobody holds the key any more, and it has no acceptable record.
     Missed,
     Busy,
+    /// It has not ended: it waits for something that others hold, and here for its turn to look.
+    GivesWay(Sender<()>),
     Ran(Reached<O>),
     Failed(Failure),
     /// Inputs at these positions cannot be had after all.
@@ -139,6 +142,8 @@ pub(crate) struct Job<'a, W: Work> {
     pub(crate) keyed: Option<Arc<Keyed>>,
     /// Since when it runs, if people were told so.
     pub(crate) told: Cell<Option<Timestamp>>,
+    /// Where the scheduler listens.
+    pub(crate) replies: Sender<Message<W::Output>>,
 }
 
 impl<W: Work> Job<'_, W> {
@@ -277,7 +282,9 @@ impl<W: Work> Job<'_, W> {
         events.share(self.id, outlet.clone());
         // Also when it panics: what was held back belongs to them before the claim goes.
         let _settle = Settle { events, id: self.id };
-        let context = StepContext { id: self.id, events, cancel: stop };
+        let (vertex, told) = (self.vertex, self.told.get());
+        let slot = OwnSlot { replies: &self.replies, vertex, told };
+        let context = StepContext { id: self.id, events, cancel: stop, slot: Some(&slot) };
         self.setting.work.run(self.vertex, &self.inputs, &context)
     }
 
@@ -319,7 +326,27 @@ impl<W: Work> Job<'_, W> {
     }
 
     fn context(&self) -> StepContext<'_> {
-        StepContext { id: self.id, events: self.setting.events, cancel: self.setting.stop }
+        let (events, cancel) = (self.setting.events, self.setting.stop);
+        StepContext { id: self.id, events, cancel, slot: None }
+    }
+}
+
+/// The job slot of a step that runs.
+struct OwnSlot<'a, O> {
+    replies: &'a Sender<Message<O>>,
+    vertex: VertexIndex,
+    told: Option<Timestamp>,
+}
+
+impl<O: Send + Sync> JobSlot for OwnSlot<'_, O> {
+    fn give_way(&self) {
+        let (go_on, gone_on) = mpsc::channel();
+        let Self { vertex, told, .. } = *self;
+        let sent = self.replies.send(Message { vertex, told, reply: Reply::GivesWay(go_on) });
+        // Where the scheduler has panicked, nobody else wants a slot.
+        if sent.is_ok() {
+            let _ = gone_on.recv();
+        }
     }
 }
 

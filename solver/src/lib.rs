@@ -27,4 +27,4 @@ pub use scheduler::{not_before, solve};
 pub use share::{Follow, Followed, News, Outlet, Waker, Watch};
 pub use solution::{Counts, Outcome, Solution, SolveError, SolveOptions, StepReport};
 pub use store::{Claim, RecordStore, StoreError};
-pub use work::{Description, Done, Gathered, StepContext, Work};
+pub use work::{Description, Done, Gathered, JobSlot, StepContext, Work};

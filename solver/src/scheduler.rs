@@ -64,7 +64,7 @@ pub fn solve<W: Work>(
             reachable: &reachable,
             pending: VecDeque::new(),
             queue: BTreeSet::new(),
-            free_slots: options.jobs.get(),
+            free_slots: isize::try_from(options.jobs.get()).unwrap_or(isize::MAX),
             leaders: HashMap::new(),
             at_work: 0,
             stopped: false,
@@ -107,6 +107,8 @@ struct Node<O> {
     keyed: Option<Arc<Keyed>>,
     /// Vertices with the same key that wait for this one.
     followers: Vec<VertexIndex>,
+    /// Where its thread waits while it rests.
+    resting: Option<Sender<()>>,
     reached: Option<Reached<O>>,
 }
 
@@ -138,6 +140,7 @@ fn nodes<O>(definition: &Definition, reachable: &[VertexIndex], since: Timestamp
             turn: 0,
             keyed: None,
             followers: Vec::new(),
+            resting: None,
             reached: None,
         })
         .collect();
@@ -160,7 +163,8 @@ struct Scheduler<'scope, 'env, W: Work> {
     pending: VecDeque<(VertexIndex, Signal)>,
     /// Who waits for a job slot; the lowest index gets the next one.
     queue: BTreeSet<VertexIndex>,
-    free_slots: usize,
+    /// Below zero where steps that rested had to go on with the end of the build.
+    free_slots: isize,
     /// Who makes a key, or waits for another process that does.
     leaders: HashMap<ActionKey, VertexIndex>,
     /// Tasks that have been given to threads and are not answered.
@@ -206,7 +210,8 @@ where
             return None;
         }
         let message = inbox.recv().ok()?;
-        self.at_work -= 1;
+        // The last word of its thread, unless that only waits for its turn.
+        self.at_work -= usize::from(!matches!(message.reply, Reply::GivesWay(_)));
         Some(message)
     }
 
@@ -223,7 +228,7 @@ where
                     self.execute(vertex, *request);
                 }
             }
-            if self.free_slots == 0 {
+            if self.free_slots <= 0 {
                 return;
             }
             let Some(vertex) = self.queue.pop_first() else { return };
@@ -267,6 +272,10 @@ where
             Reply::Lost(_) if self.stopped => Signal::Stopped { started: told.is_some() },
             Reply::Lost(inputs) => Signal::Lost { missing: self.bring_again(vertex, &inputs) },
             Reply::Missed => Signal::Missed,
+            Reply::GivesWay(go_on) => {
+                node.resting = Some(go_on);
+                Signal::GiveWay
+            }
             Reply::Busy => Signal::Busy,
             Reply::Stopped { started } => Signal::Stopped { started },
             Reply::Failed(failure) => {
@@ -390,6 +399,19 @@ where
             }
             Request::Attempt => self.spawn(self.job(vertex, Task::Attempt)),
             Request::FreeSlot => self.free_slots += 1,
+            Request::GiveWay => self.give_way(vertex),
+            Request::TakeSlot => {
+                // Unless it was just given one.
+                if self.queue.remove(&vertex) {
+                    self.free_slots -= 1;
+                }
+            }
+            Request::GoOn => {
+                // Its thread is there: it waits for nothing else.
+                if let Some(resting) = self.nodes[vertex.0].resting.take() {
+                    let _ = resting.send(());
+                }
+            }
             Request::FollowKey => {
                 let job = self.job(vertex, Task::Follow);
                 self.at_work += 1;
@@ -399,6 +421,19 @@ where
             Request::Fail => self.stop_all(),
             Request::ShowCancelled => self.show_cancelled(vertex),
         }
+    }
+
+    /// Gives the vertex's slot to the first that is ready to run, or to the first of those that rest.
+    fn give_way(&mut self, vertex: VertexIndex) {
+        self.free_slots += 1;
+        let ready = |at: &&VertexIndex| self.nodes[at.0].state == State::Queued;
+        let next = self.queue.iter().find(ready).or(self.queue.first()).copied();
+        if let Some(next) = next.filter(|_| self.free_slots > 0) {
+            self.queue.remove(&next);
+            self.free_slots -= 1;
+            self.pending.push_back((next, Signal::Slot));
+        }
+        self.queue.insert(vertex);
     }
 
     fn show_cancelled(&self, vertex: VertexIndex) {
@@ -440,6 +475,7 @@ where
             inputs: node.inputs.clone(),
             keyed: node.keyed.clone(),
             told: Cell::new(node.told),
+            replies: self.replies.clone(),
         }
     }
 

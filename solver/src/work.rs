@@ -150,9 +150,26 @@ pub struct StepContext<'a> {
     /// Set when the step should stop.
     pub cancel: &'a CancelToken,
 }
+    /// The job slot that it has, if it runs in one.
+    pub slot: Option<&'a dyn JobSlot>,
+}
+
+/// The right to run beside a limited number of other steps.
+pub trait JobSlot: Sync {
+    /// Lets other steps that are ready use it, and takes it again when one of them gives it back; at
+    /// once if there are none, or the build is being stopped.
+    ///
+    /// To be called again and again while the step waits for what another one may hold, between
+    /// two looks whether that is free: so whoever has a slot never waits for somebody who has none.
+    fn give_way(&self);
 
 impl StepContext<'_> {
     /// Tells output of the step.
+    /// Lets other steps that are ready run first ([`JobSlot::give_way`]).
+    pub fn give_way(&self) {
+        self.slot.iter().for_each(|slot| slot.give_way());
+    }
+
     pub fn log(&self, stream: Stream, data: &[u8]) {
         self.events.log(self.id, stream, data);
     }

@@ -343,6 +343,37 @@ fn privileged_a_build_that_wants_it_fresh_does_not_take_an_older_run() {
     assert_eq!(output.executed().len(), 1, "{output}");
 }
 
+#[test]
+fn privileged_steps_that_wait_for_a_cache_mount_leave_their_job_slots_to_others() {
+    require_root!();
+    for jobs in ["1", "2"] {
+        let drydock = Drydock::new();
+        let lock = "--mount=type=cache,sharing=locked,id=lock,target=/lock";
+        let step = gated("holds", "true").replace("RUN ", &format!("RUN {lock} "));
+        let mut holder = drydock.build(&Context::new(&format!("FROM busybox\n{step}"))).start();
+        holder.wait_for(BEGAN);
+        let waits = |name| format!("FROM busybox AS {name}\nRUN {lock} echo {name} > /{name}\n");
+        let all = ["a", "b", "c"].map(|name| format!("COPY --from={name} /{name} /\n")).concat();
+        let context = Context::new(&format!(
+            "{}{}FROM busybox AS c\nRUN echo free-is-$((6*7)) | tee /c\nFROM busybox\n{all}",
+            waits("a"),
+            waits("b")
+        ));
+        let run = drydock.build(&context).args(["--jobs", jobs, "-o", &output(&drydock, 1)]);
+        let mut build = run.start();
+        let waiting = |build: &Running| build.stderr().matches("waiting for cache mount").count();
+        assert!(host::wait_until(PATIENCE, || waiting(&build) == 2), "{}", build.stderr());
+        build.wait_for("free-is-42");
+        assert!(!holder.is_over());
+        open_gate(&drydock);
+        assert!(holder.finish().status.success());
+        let output = build.finish();
+        assert!(output.status.success(), "{output}");
+        let image = image(&drydock, 1);
+        assert_eq!(["a", "b", "c"].map(|name| image.text(name)), ["a\n", "b\n", "free-is-42\n"]);
+    }
+}
+
 /// Builds that share steps with each other, each of `work`.
 struct Overlap {
     count: usize,

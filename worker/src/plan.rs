@@ -54,7 +54,8 @@ impl Engine {
         let input = &BuildInput { explain: Some(input.explain.unwrap_or(&nobody)), ..*input };
         let mut work = BuildWork::new(self, input, self.check_supported(input)?);
         work.only_looks = true;
-        let context = StepContext { id: events.next_id(), events, cancel: input.cancel };
+        let context =
+            StepContext { id: events.next_id(), events, cancel: input.cancel, slot: None };
         let mut outputs: Vec<Option<Output>> = vec![None; input.definition.vertices().len()];
         let mut steps = Vec::new();
         for vertex in input.definition.reachable(input.targets) {

@@ -53,7 +53,7 @@ impl EventSink for Silent {
 impl Silent {
     /// The context of a step.
     pub(crate) fn context(&self) -> StepContext<'_> {
-        StepContext { id: self.next_id(), events: self, cancel: &self.cancel }
+        StepContext { id: self.next_id(), events: self, cancel: &self.cancel, slot: None }
     }
 }
 

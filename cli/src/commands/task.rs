@@ -36,7 +36,7 @@ impl<'a> Task<'a> {
 
     /// What is done for it.
     pub(crate) fn context(&self) -> StepContext<'_> {
-        StepContext { id: self.id, events: self.events, cancel: self.cancel }
+        StepContext { id: self.id, events: self.events, cancel: self.cancel, slot: None }
     }
 
     /// Tells a part that is over and has no size.

@@ -50,6 +50,12 @@ pub(crate) enum Act {
     Gate,
     /// Runs until the gate is opened, and fails.
     GateFail,
+    /// Runs until the gate is opened, and lets others run first meanwhile.
+    Rest,
+    /// Lets others run first until so many have begun; then runs until it is cancelled.
+    Occupy(usize),
+    /// Opens the gate.
+    Open,
 }
 
 /// How one vertex behaves.
@@ -110,6 +116,18 @@ impl Fake {
         }
     }
 
+    /// Lets others run first, unless the gate is open; whether it is not.
+    fn rest(&self, context: &StepContext<'_>) -> bool {
+        if self.gate.load(Ordering::SeqCst) || context.cancel.is_cancelled() {
+            return false;
+        }
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        context.give_way();
+        let now = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_running.fetch_max(now, Ordering::SeqCst);
+        true
+    }
+
     pub(crate) fn ran(&self) -> Vec<usize> {
         let mut runs = self.runs.lock().unwrap().clone();
         runs.sort_unstable();
@@ -163,17 +181,25 @@ impl Work for Fake {
                 !self.gate.load(Ordering::SeqCst) && !context.cancel.is_cancelled()
             }
             Act::Meet(count) => self.most_running.load(Ordering::SeqCst) < count,
+            Act::Rest => self.rest(context),
+            Act::Occupy(others) => {
+                let begun = self.runs.lock().unwrap().len();
+                if begun > others { !context.cancel.is_cancelled() } else { self.rest(context) }
+            }
             _ => false,
         } {
             assert!(Instant::now() < end, "{} waits in vain", spec.label);
             std::thread::sleep(Duration::from_millis(1));
         }
+        if matches!(spec.act, Act::Open) {
+            self.gate.store(true, Ordering::SeqCst);
+        }
         self.running.fetch_sub(1, Ordering::SeqCst);
         match spec.act {
             Act::Fail => Err(format!("{} exited\nwith 1", spec.label).into()),
             Act::Panic => panic!("bad index in {}", spec.label),
-            Act::Hang => Err("killed".into()),
-            Act::Gate if context.cancel.is_cancelled() => Err("killed".into()),
+            Act::Hang | Act::Occupy(_) => Err("killed".into()),
+            Act::Gate | Act::Rest if context.cancel.is_cancelled() => Err("killed".into()),
             Act::GateFail => Err("the gate is broken".into()),
             _ => {
                 let content = self.make(vertex.0, inputs);
@@ -185,7 +211,8 @@ impl Work for Fake {
     }
 
     fn tell_failure(&self, vertex: VertexIndex, error: &WorkError) -> Option<String> {
-        let tells = !matches!(self.specs[vertex.0].act, Act::Hang | Act::Gate);
+        let tells =
+            !matches!(self.specs[vertex.0].act, Act::Hang | Act::Occupy(_) | Act::Gate | Act::Rest);
         tells.then(|| format!("as there: {error}"))
     }
 

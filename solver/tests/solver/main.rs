@@ -5,5 +5,6 @@ mod joining;
 mod lost;
 mod order;
 mod random;
+mod resting;
 mod sharing;
 mod stopping;

@@ -150,6 +150,8 @@ impl Engine {
             context.cancel.is_cancelled()
         };
         let fill = |dir: &Path| -> Result<(), Cause> {
+            // Others run first; without them, this is nothing.
+            context.give_way();
             let root = Root::at(dir)?;
             let (mut own_mode, mut owner) = (MODE, (0, 0));
             if let Some(output) = input.and_then(|at| inputs.get(at)) {

@@ -176,7 +176,8 @@ impl Engine {
                 let (diff_id, blob) = (layer.diff_id, layer.blob);
                 return Ok(Some(Parcel { diff_id, blob, origin, _held: None }));
             }
-            let context = StepContext { id: events.next_id(), events, cancel: &self.cancel };
+            let context =
+                StepContext { id: events.next_id(), events, cancel: &self.cancel, slot: None };
             match self.bring(&lazy, &context) {
                 Ok(brought) => tree = brought,
                 Err(super::Absent::Lost) => return Ok(None),
