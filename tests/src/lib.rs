@@ -7,6 +7,7 @@
 pub mod base_image;
 pub mod binary;
 pub mod context;
+pub mod disk;
 pub mod drydock;
 pub mod faults;
 pub mod git_server;

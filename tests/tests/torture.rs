@@ -3,20 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
 use tests::context::Context;
+use tests::disk::Disk;
 use tests::drydock::{Drydock, Output, Run};
 use tests::image_view::ImageView;
 use tests::progress::End;
 use tests::random::Random;
-use tests::{host, require_programs, require_root, temp};
+use tests::{host, require_programs, require_root};
 
 /// `small`, or so many times more.
 fn times(small: u32) -> u32 {
@@ -93,7 +91,7 @@ fn privileged_builders_beside_collections() {
     require_root!();
     let mut random = Random::announced("builders beside collections");
     let drydock = Drydock::new();
-    let over = AtomicBool::new(false);
+    let (over, collected) = (AtomicBool::new(false), AtomicUsize::new(0));
     let collect = |mut random: Random| {
         while !over.load(Ordering::SeqCst) {
             let fleeting = format!("fleeting{}", random.below(8));
@@ -108,6 +106,7 @@ fn privileged_builders_beside_collections() {
             let output = drydock.command(command[0]).args(&command[1..]).output();
             let gone = output.stderr.contains("no such image");
             assert!(output.status.success() || gone, "{command:?}: {output}");
+            collected.fetch_add(1, Ordering::SeqCst);
         }
     };
     let seeds = [random.number(), random.number()];
@@ -135,6 +134,8 @@ fn privileged_builders_beside_collections() {
         }
     });
     assert_eq!(host::mounts_below(drydock.state()), Vec::<String>::new());
+    let builds = 8 * times(2);
+    eprintln!("{builds} builds beside {} collections and other commands", collected.into_inner());
 }
 
 #[test]
@@ -173,90 +174,7 @@ fn privileged_any_command_may_be_killed() {
     }
     let unfinished = entries(&drydock.state().join("snapshots-v1"));
     assert!(!unfinished.iter().any(|n| n.ends_with(".active")), "{unfinished:?}");
-}
-
-/// A file system in a file.
-struct Disk {
-    dir: TempDir,
-    mounted: bool,
-}
-
-impl Disk {
-    /// None where the kernel has no loop devices to give.
-    fn new(megabytes: u64) -> Option<Self> {
-        let disk = Self { dir: temp::directory(), mounted: false };
-        fs::File::create(disk.image()).unwrap().set_len(megabytes << 20).unwrap();
-        let mut make = Command::new("mkfs.ext4");
-        make.args(["-q", "-F", "-m", "0"]).arg(disk.image());
-        assert!(make.status().unwrap().success());
-        disk.mount()
-    }
-
-    /// The disk as a loss of power at this moment would leave it: its bytes, at one moment.
-    fn unplugged(&self) -> Option<Self> {
-        let copy = Self { dir: temp::directory(), mounted: false };
-        let mut before = fs::read(self.image()).unwrap();
-        for _ in 0..50 {
-            let after = fs::read(self.image()).unwrap();
-            if before == after {
-                write_sparse(&copy.image(), &after);
-                return copy.mount();
-            }
-            before = after;
-        }
-        None
-    }
-
-    fn mount(mut self) -> Option<Self> {
-        fs::create_dir_all(self.root()).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-o", "loop"]).arg(self.image()).arg(self.root());
-        self.mounted = mount.status().unwrap().success();
-        self.mounted.then_some(self)
-    }
-
-    fn image(&self) -> PathBuf {
-        self.dir.path().join("image")
-    }
-
-    fn root(&self) -> PathBuf {
-        self.dir.path().join("root")
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.root().join("filler")
-    }
-
-    /// Leaves about so many bytes.
-    fn fill(&self, leave: u64) {
-        let stat = rustix::fs::statvfs(self.root()).unwrap();
-        let free = (stat.f_bavail * stat.f_frsize).saturating_sub(leave);
-        let file = fs::File::create(self.filler()).unwrap();
-        let flags = rustix::fs::FallocateFlags::empty();
-        let _ = rustix::fs::fallocate(&file, flags, 0, free.max(1));
-    }
-}
-
-/// Writes a file without the blocks that are empty.
-fn write_sparse(path: &Path, bytes: &[u8]) {
-    let file = fs::File::create(path).unwrap();
-    file.set_len(bytes.len() as u64).unwrap();
-    for (at, block) in bytes.chunks(1 << 16).enumerate() {
-        if block.iter().any(|byte| *byte != 0) {
-            file.write_all_at(block, (at as u64) << 16).unwrap();
-        }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let quiet = || Command::new("umount").arg(self.root()).output();
-        // Something may look at it for a moment (a process of a build that was killed).
-        let gone = || quiet().is_ok_and(|o| o.status.success());
-        if self.mounted && !host::wait_until(Duration::from_secs(5), gone) {
-            eprintln!("{} stays mounted", self.root().display());
-        }
-    }
+    eprintln!("{} builds and as many other commands were killed", times(15));
 }
 
 #[test]
@@ -269,6 +187,7 @@ fn privileged_the_disk_may_be_full() {
     let (context, undisturbed) = (sample(), Drydock::new());
     salted(&drydock, &context, 0).ok();
     let dest = disk.root().join("image.tar");
+    let mut full = 0;
     for round in 1..=times(12) {
         let least = random.below(3) * 100_000;
         disk.fill(least + random.below(400_000));
@@ -279,6 +198,7 @@ fn privileged_the_disk_may_be_full() {
             ImageView::archive(&dest);
             fs::remove_file(&dest).unwrap();
         } else {
+            full += 1;
             let told = output.stderr.contains("No space left");
             // What a program in a container says is its own.
             let inside = output.steps().iter().any(|s| matches!(s.end, End::Failed(_)));
@@ -288,13 +208,14 @@ fn privileged_the_disk_may_be_full() {
         if random.below(2) == 0 {
             drydock.command("prune").args(["-a", "-f"]).ok();
         }
-        fs::remove_file(disk.filler()).unwrap();
+        disk.clear();
         let (image, output) = salted(&drydock, &context, round).image_and_output();
         calm(&output);
         let want = salted(&undisturbed, &context, round).image();
         same(&image, &want, &format!("round {round}"));
         drydock.command("prune").arg("-f").ok();
     }
+    eprintln!("the disk was too full for {full} of {} builds", times(12));
 }
 
 /// Runs a command as after a reboot: in another boot.
@@ -309,10 +230,13 @@ fn privileged_the_power_may_go() {
     require_root!();
     require_programs!("mkfs.ext4", "mount", "umount", "unshare");
     let mut random = Random::announced("the power may go");
-    let Some(disk) = Disk::new(64) else { return tests::skip::say("torture", "no loop devices") };
+    let Some(disk) = Disk::that_loses_power(64) else {
+        return tests::skip::say("torture", "no loop devices");
+    };
     let drydock = Drydock::at(&disk.root().join("state"));
     let (context, undisturbed) = (sample(), Drydock::new());
     let over = AtomicBool::new(false);
+    let mut moments = 0;
     std::thread::scope(|scope| {
         let _ends = Ends(&over);
         scope.spawn(|| {
@@ -330,16 +254,18 @@ fn privileged_the_power_may_go() {
         for round in 0..times(3) {
             std::thread::sleep(Duration::from_micros(100_000 + random.below(500_000)));
             let Some(copy) = disk.unplugged() else { continue };
+            moments += 1;
             let next = Drydock::at(&copy.root().join("state"));
             let boot = another_boot(&copy, &mut random);
             after_a_reboot(&next, &boot, &context, &undisturbed, round);
         }
     });
+    eprintln!("power went {moments} times in the middle of builds and collections");
 }
 
 /// A file that says it is another boot.
 fn another_boot(copy: &Disk, random: &mut Random) -> PathBuf {
-    let boot = copy.dir.path().join("boot");
+    let boot = copy.beside("boot");
     let text = format!("{:08x}-3b5a-48d8-b774-eeca844b30ad\n", random.number() as u32);
     fs::write(&boot, text).unwrap();
     boot
@@ -367,7 +293,7 @@ fn privileged_what_had_ended_outlasts_a_loss_of_power() {
     let wanted = times(4);
     while moments < wanted {
         // A new one before it is full.
-        let Some(disk) = Disk::new(48) else {
+        let Some(disk) = Disk::that_loses_power(48) else {
             return tests::skip::say("torture", "no loop devices");
         };
         let drydock = Drydock::at(&disk.root().join("state"));
@@ -464,6 +390,7 @@ fn privileged_files_may_be_damaged() {
     let drydock = Drydock::new();
     let context = sample();
     let want = salted(&drydock, &context, 0).image();
+    let mut damaged = 0;
     for round in 0..times(25) {
         // In turn, so that the many files of one do not hide the few of another.
         let kinds = ["records-v1", "images-v1", "context-v1", "used", "generation", "watermark"];
@@ -478,6 +405,7 @@ fn privileged_files_may_be_damaged() {
         }
         let file = files.swap_remove(random.below(files.len() as u64) as usize);
         let how = damage(&file, &mut random);
+        damaged += 1;
         let what = format!("round {round}: {} {how}", file.display());
         for _ in 0..2 {
             let run = salted(&drydock, &context, 0);
@@ -490,4 +418,5 @@ fn privileged_files_may_be_damaged() {
         }
     }
     drydock.command("prune").args(["-a", "-f"]).ok();
+    eprintln!("{damaged} files were damaged");
 }
