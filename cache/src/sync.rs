@@ -24,6 +24,9 @@ enum Mark {
     Leave,
 }
 
+/// Whether the watermark could be raised, of what is on the disk.
+type Raised = Result<(), CacheError>;
+
 /// Syncs the state directory's file system, in the background while something is pending.
 pub(crate) struct Syncer {
     shared: Arc<Shared>,
@@ -104,18 +107,27 @@ impl Syncer {
     }
 
     /// Syncs what is pending; nothing if nothing is.
+    ///
+    /// # Errors
+    /// If the sync fails. A mark that cannot be raised (a full disk) is a warning: it costs
+    /// something only if the power goes before another commit.
     pub(crate) fn sync(&self) -> Result<(), CacheError> {
-        self.shared.commit(Mark::Raise, false)
+        let raised = self.shared.commit(Mark::Raise, false)?;
+        self.shared.warn(raised);
+        Ok(())
     }
 
     /// Syncs whether or not something is pending here: another process's values are to be relied on.
     pub(crate) fn sync_for_fold(&self) -> Result<(), CacheError> {
-        self.shared.commit(Mark::Leave, true)
+        self.shared.commit(Mark::Leave, true).map(drop)
     }
 
-    /// Syncs at once, for values that must be durable before they are written.
+    /// Syncs at once, for values that must be durable before they are written. Errors as of
+    /// [`sync`](Self::sync).
     pub(crate) fn sync_always(&self) -> Result<(), CacheError> {
-        self.shared.commit(Mark::Raise, true)
+        let raised = self.shared.commit(Mark::Raise, true)?;
+        self.shared.warn(raised);
+        Ok(())
     }
 
     /// How many syncs were made.
@@ -142,6 +154,7 @@ impl Shared {
                 None => self.wake.wait(pending).unwrap_or_else(PoisonError::into_inner),
                 Some(Duration::ZERO) => {
                     drop(pending);
+                    // What it could not mark, the end of the build tries again.
                     if let Err(e) = self.commit(Mark::Raise, false) {
                         self.warnings.add(e.to_string());
                     }
@@ -154,25 +167,33 @@ impl Shared {
         }
     }
 
-    fn commit(&self, mark: Mark, always: bool) -> Result<(), CacheError> {
+    fn commit(&self, mark: Mark, always: bool) -> Result<Raised, CacheError> {
         let _one_at_a_time = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
         let since = self.pending().since.take();
         if since.is_none() && !always {
-            return Ok(());
+            return Ok(Ok(()));
         }
         let at = clock::boottime_nanos();
-        let done = self.sync_root().and_then(|()| match (mark, self.boot) {
+        let done = self.sync_root().map(|()| match (mark, self.boot) {
             (Mark::Raise, Some(boot)) => {
                 self.count.fetch_add(1, Ordering::Relaxed);
                 self.watermark.raise(boot, at)
             }
             _ => Ok(()),
         });
-        if done.is_err() {
+        if !matches!(done, Ok(Ok(()))) {
             // Still to be done; tried again, but not in a busy loop.
             self.pending().since = Some(Instant::now());
         }
         done
+    }
+
+    fn warn(&self, raised: Raised) {
+        if let Err(e) = raised {
+            self.warnings.add(format!(
+                "if the power goes now, the last steps have to be run again: {e}"
+            ));
+        }
     }
 
     fn sync_root(&self) -> Result<(), CacheError> {
