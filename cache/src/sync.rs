@@ -190,9 +190,8 @@ impl Shared {
 
     fn warn(&self, raised: Raised) {
         if let Err(e) = raised {
-            self.warnings.add(format!(
-                "if the power goes now, the last steps have to be run again: {e}"
-            ));
+            self.warnings
+                .add(format!("if the power goes now, the last steps have to be run again: {e}"));
         }
     }
 
