@@ -163,6 +163,12 @@ impl ErrorKind {
         }
     }
 
+    /// Whether it waited in vain: for a connection, or for bytes.
+    pub fn is_silence(&self) -> bool {
+        let late = [io::ErrorKind::TimedOut, io::ErrorKind::WouldBlock];
+        matches!(self, Self::Network { source, .. } if late.contains(&source.kind()))
+    }
+
     /// How long the server asked to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

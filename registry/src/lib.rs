@@ -34,6 +34,7 @@ mod fetch;
 mod filename;
 mod limiter;
 mod manifest;
+mod pace;
 mod progress;
 mod proxy;
 mod push;

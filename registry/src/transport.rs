@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::http::{self, HeaderMap, HeaderValue, Method, Uri, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig};
@@ -17,6 +17,7 @@ use ureq::{Agent, BodyReader, SendBody, Timeout};
 use crate::ProxyConfig;
 use crate::config::{ClientConfig, Timeouts, TrustRoots};
 use crate::error::{Answer, ErrorKind};
+use crate::pace::Pace;
 use crate::url;
 
 /// Redirects that are followed for one request.
@@ -71,6 +72,7 @@ pub(crate) struct Reply {
     /// Where it came from, after redirects.
     pub(crate) url: Uri,
     body: BodyReader<'static>,
+    pace: Pace,
 }
 
 /// Connections, shared by all threads.
@@ -166,6 +168,7 @@ impl Transport {
             headers: parts.headers,
             url: url.clone(),
             body: body.into_reader(),
+            pace: Pace::new(self.timeouts.idle),
         })
     }
 
@@ -200,6 +203,7 @@ impl Transport {
             .proxy(proxy)
             .user_agent(self.user_agent.as_str())
             .timeout_connect(Some(self.timeouts.connect))
+            .timeout_recv_response(Some(self.timeouts.idle))
             .timeout_per_read(Some(self.timeouts.idle))
             .timeout_per_write(Some(self.timeouts.idle))
             .max_idle_connections_per_host(self.idle_connections);
@@ -282,9 +286,14 @@ impl Reply {
 
     /// Reads on in the body; 0 is its end.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
+        let since = Instant::now();
         loop {
             match self.body.read(buffer) {
-                Ok(n) => return Ok(n),
+                Ok(n) if n == 0 || self.pace.keeps(n, since.elapsed()) => return Ok(n),
+                Ok(_) => {
+                    let (host, kind) = (url::origin(&self.url), io::ErrorKind::TimedOut);
+                    return Err(ErrorKind::network(&host, kind, "the connection is too slow"));
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(convert(ureq::Error::from(e), &url::origin(&self.url))),
             }

@@ -209,7 +209,8 @@ impl<W: Work> Job<'_, W> {
             let output = work.load(self.vertex, &self.inputs, &record)?;
             Some((record, output))
         });
-        let import = || work.import(self.vertex, key, self.not_before, &self.context());
+        let import =
+            || work.import(self.vertex, &self.inputs, key, self.not_before, &self.context());
         Ok(local.or_else(import).map(|(record, output)| Reached {
             output: Some(output),
             outcome: Outcome::Cached,

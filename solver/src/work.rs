@@ -38,11 +38,12 @@ pub trait Work: Sync {
     fn import(
         &self,
         vertex: VertexIndex,
+        inputs: &[Self::Output],
         key: &ActionKey,
         not_before: Timestamp,
         context: &StepContext<'_>,
     ) -> Option<(Record, Self::Output)> {
-        let _ = (vertex, key, not_before, context);
+        let _ = (vertex, inputs, key, not_before, context);
         None
     }
 

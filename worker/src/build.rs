@@ -529,11 +529,12 @@ impl Work for BuildWork<'_> {
     fn import(
         &self,
         vertex: VertexIndex,
+        inputs: &[Output],
         key: &ActionKey,
         not_before: Timestamp,
         context: &StepContext<'_>,
     ) -> Option<(Record, Output)> {
-        self.find_elsewhere(vertex, key, not_before, context)
+        self.find_elsewhere(vertex, inputs, key, not_before, context)
     }
 
     fn gather(

@@ -111,7 +111,7 @@ impl BuildWork<'_> {
         if let Some(output) = local {
             return Ok((Some(output), Some(cached())));
         }
-        if let Some((record, output)) = self.import(vertex, &key, since, context) {
+        if let Some((record, output)) = self.import(vertex, &inputs, &key, since, context) {
             let step = PlannedStep { from: Some(record.name), ..cached() };
             return Ok((Some(output), Some(step)));
         }

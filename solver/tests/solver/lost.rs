@@ -120,6 +120,7 @@ impl Work for Remote<'_> {
     fn import(
         &self,
         vertex: VertexIndex,
+        _inputs: &[Far],
         key: &ActionKey,
         _not_before: Timestamp,
         _context: &StepContext<'_>,

@@ -103,6 +103,31 @@ fn privileged_a_build_that_needs_nothing_does_not_wait() {
 }
 
 #[test]
+fn privileged_a_build_that_is_stopped_has_no_complaint() {
+    require_root!();
+    require_programs!("docker-registry");
+    let place = Place::new();
+    let to = place.name("cache:1");
+    Drydock::new().build(&Context::new(SMALL)).args(["--cache-to", &to]).ok();
+    // While it waits for the manifest, for the records, for a layer.
+    for (kind, shown) in [
+        (Kind::ManifestGet, "importing cache manifest"),
+        (Kind::BlobGet, "importing cache manifest"),
+    ] {
+        place.proxy.heal();
+        place.proxy.inject(kind, ALWAYS, Fault::StallAfter(7));
+        let (_machine, run) = fresh(&Context::new(SMALL), &to);
+        let mut running = run.start();
+        running.wait_for(shown);
+        running.signal(rustix::process::Signal::INT);
+        let output = running.finish();
+        assert_eq!(output.status.code(), Some(1), "{output}");
+        assert!(!output.stderr.contains("cannot be used"), "{output}");
+        assert!(!output.stderr.contains("warning found"), "{output}");
+    }
+}
+
+#[test]
 fn privileged_damaged_documents_are_no_cache() {
     require_root!();
     type Damage = fn(&mut Cache);

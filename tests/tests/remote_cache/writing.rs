@@ -128,6 +128,34 @@ fn privileged_tags_digests_and_a_reset() {
 }
 
 #[test]
+fn privileged_a_directory_with_other_things_in_it() {
+    require_root!();
+    let (home, cache) = cache_of(&project(), ",mode=max");
+    let pipe = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .unwrap();
+    };
+    let layer = cache.path(&cache.layers()[0].digest);
+    // Nobody ever writes into the pipes: who opens one waits for ever.
+    for path in [cache.dir.join("index.json"), cache.dir.join("oci-layout"), layer.clone()] {
+        pipe(&path);
+        for more in [",mode=max", ",mode=max,reset=true"] {
+            let to = to_dir(&cache.dir, more);
+            assert_no_complaint(&home.build(&project()).args(["--cache-to", &to]).ok());
+        }
+        let (_machine, run) = fresh(&project(), &from_dir(&cache.dir));
+        let (_, output) = run.image_and_output();
+        assert_nothing_ran(&output);
+    }
+    fs::remove_file(&layer).unwrap();
+    fs::create_dir(&layer).unwrap();
+    let to = to_dir(&cache.dir, ",mode=max");
+    let output = home.build(&project()).args(["--cache-to", &to]).ok();
+    assert!(output.stderr.contains("the cache was not exported: cannot write"), "{output}");
+}
+
+#[test]
 fn privileged_the_same_build_is_the_same_cache() {
     require_root!();
     let (machine, cache) = cache_of(&project(), ",mode=max");

@@ -10,7 +10,7 @@ use super::import::Import;
 use super::tree::{BlobLayer, From, LazyLayer, LazyTree, Place};
 use crate::engine::Engine;
 use crate::error::WorkerError;
-use crate::image::{Making, Origin};
+use crate::image::{Making, Origin, compression_of};
 use crate::key::{empty_content, linked_content, step_content};
 use crate::output::{Payload, Rewrite, TreeOutput};
 
@@ -39,6 +39,16 @@ struct Site<'a> {
 }
 
 impl Site<'_> {
+    /// The layer cannot be had. A cache that went silent is not waited for a second time.
+    fn missing(&self, layer: &BlobLayer, error: &WorkerError) -> Absent {
+        if let WorkerError::Registry(error) = error
+            && error.kind.is_silence()
+        {
+            self.import.went_silent();
+        }
+        self.refuse(layer, &error.to_string())
+    }
+
     /// The layer is of no use; people are told, unless the build is being stopped.
     fn refuse(&self, layer: &BlobLayer, why: &str) -> Absent {
         if self.context.cancel.is_cancelled() {
@@ -59,8 +69,12 @@ impl Engine {
     /// How many of the layers of `lazy` are here already, and the tree that they are.
     fn part_here(&self, lazy: &LazyTree) -> (usize, Option<TreeOutput>) {
         let all = lazy.layers.iter().enumerate().rev();
-        let mut found =
-            all.filter_map(|(at, layer)| Some((at + 1, self.tree_here(layer.content)?)));
+        // A tree that is here may be what a record says, and not what the layer is on.
+        let mut found = all.filter_map(|(at, layer)| {
+            let here = self.tree_here(layer.content)?;
+            let fits = lazy.below(at).is_none_or(|below| self.is_layer_on(&here, &below));
+            fits.then_some((at + 1, here))
+        });
         found.next().map_or((0, None), |(count, tree)| (count, Some(tree)))
     }
 
@@ -69,16 +83,22 @@ impl Engine {
         let Some(from) = &lazy.from else { return true };
         let (have, _) = self.part_here(lazy);
         let usable = |layer: &LazyLayer| {
-            layer.place.blob().is_some_and(|it| !from.import.is_bad(&it.blob.digest))
+            layer.place.blob().is_some_and(|it| self.is_to_be_had(&from.import, it))
         };
         lazy.layers[have..].iter().all(usable)
+    }
+
+    /// Whether nothing is known against a layer of a cache.
+    fn is_to_be_had(&self, import: &Import, layer: &BlobLayer) -> bool {
+        let asked = !import.is_silent() || self.state.blobs().has(&layer.blob);
+        asked && !import.is_bad(&layer.blob.digest)
     }
 
     /// Whether every layer on the base is known to be somewhere.
     pub(super) fn can_push(&self, lazy: &LazyTree) -> bool {
         let Some(from) = &lazy.from else { return true };
         let known = lazy.blobs();
-        known.is_some_and(|all| all.iter().all(|it| !from.import.is_bad(&it.blob.digest)))
+        known.is_some_and(|all| all.iter().all(|it| self.is_to_be_had(&from.import, it)))
     }
 
     /// Brings a tree here, with all layers below it.
@@ -131,7 +151,7 @@ impl Engine {
                 let _one = cell.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Err(error) = self.fetch_blob(&blob.blob, site.origin, Some(site.context)) {
                     while next().is_some() {}
-                    return Err(site.refuse(blob, &error.to_string()));
+                    return Err(site.missing(blob, &error));
                 }
             }
             Ok(())
@@ -155,7 +175,9 @@ impl Engine {
     ) -> Result<TreeOutput, Absent> {
         let cell = site.import.cell(layer.content);
         let _one = cell.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = self.tree_here(layer.content) {
+        let base = below.map_or_else(empty_content, |tree| tree.content);
+        let here = self.tree_here(layer.content);
+        if let Some(here) = here.filter(|here| self.is_layer_on(here, &base)) {
             return Ok(here);
         }
         match &layer.place {
@@ -165,14 +187,14 @@ impl Engine {
                 self.attach_layer(below, blob, made, site)
             }
             Place::Linked { content, created, blob } => {
-                let own = match self.tree_here(*content) {
+                let own = self.tree_here(*content);
+                let own = match own.filter(|own| self.is_layer_on(own, &empty_content())) {
                     Some(own) => own,
                     None => {
                         let made = (*content, layer.rewrite, *created);
                         self.attach_layer(None, blob, made, site)?
                     }
                 };
-                let base = below.map_or_else(empty_content, |tree| tree.content);
                 let snapshot = own.snapshot.as_ref().ok_or(Absent::Lost)?;
                 let diff = self.snapshotter.get(snapshot).map_err(WorkerError::from)?.diff_digest;
                 if linked_content(&base, &diff, layer.rewrite) != layer.content {
@@ -195,18 +217,22 @@ impl Engine {
         let refuse = |error: WorkerError| match error {
             // Nor is there room for what the step would write.
             WorkerError::Full(_) => Absent::Failed(error),
-            other => site.refuse(layer, &other.to_string()),
+            other => site.missing(layer, &other),
         };
         let _blob =
             self.fetch_blob(&layer.blob, site.origin, Some(site.context)).map_err(refuse)?;
         let name = &site.import.name;
         let status = self.extracting(layer, site.context);
-        let unpacked = match self.unpack_blob(name, &layer.blob, &layer.diff_id) {
+        let unpack = || {
+            self.check_type(layer)?;
+            self.unpack_blob(name, &layer.blob, &layer.diff_id)
+        };
+        let unpacked = match unpack() {
             // A blob that was damaged here is as if it were not there.
             Err(_) if self.state.blobs().verify(&layer.blob.digest).is_ok_and(|good| !good) => {
                 self.state.blobs().remove(&layer.blob.digest)?;
                 self.fetch_blob(&layer.blob, site.origin, Some(site.context))
-                    .and_then(|_| self.unpack_blob(name, &layer.blob, &layer.diff_id))
+                    .and_then(|_held| unpack())
             }
             other => other,
         };
@@ -296,7 +322,7 @@ impl Engine {
         for layer in &lazy.layers {
             let Some(blob) = layer.place.blob() else { return Err(Absent::Lost) };
             let held = self.fetch_blob(&blob.blob, site.origin, Some(context));
-            lazy.keep(held.map_err(|error| site.refuse(blob, &error.to_string()))?);
+            lazy.keep(held.map_err(|error| site.missing(blob, &error))?);
             let diff = self.diff_of_blob(blob).map_err(|error| {
                 // It is as its digest says, so it was made like that.
                 site.refuse(blob, &error.to_string())
@@ -313,6 +339,21 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether a blob that is here is compressed as its type says: it may become one of an image,
+    /// and whoever reads that goes by the type.
+    fn check_type(&self, layer: &BlobLayer) -> Result<(), WorkerError> {
+        let (actual, _) = self.decoded_blob(&layer.blob)?;
+        let told = compression_of(&layer.blob.media_type);
+        if told == Some(actual) {
+            return Ok(());
+        }
+        Err(WorkerError::Unpack {
+            image: "the cache".to_owned(),
+            blob: layer.blob.digest,
+            source: format!("its type is {}, and it is {actual}", layer.blob.media_type).into(),
+        })
+    }
+
     /// The digest of what a layer changes, from its blob alone; its diff id is checked on the way.
     fn diff_of_blob(&self, layer: &BlobLayer) -> Result<[u8; 32], WorkerError> {
         let fail = |source: Box<dyn std::error::Error + Send + Sync>| WorkerError::Unpack {
@@ -320,6 +361,7 @@ impl Engine {
             blob: layer.blob.digest,
             source,
         };
+        self.check_type(layer)?;
         let (_, decoder) = self.decoded_blob(&layer.blob)?;
         let mut hashing = oci::digest::HashingReader::new(decoder);
         let mut tar = LayerReader::new(&mut hashing);

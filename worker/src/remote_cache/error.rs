@@ -24,6 +24,14 @@ pub enum ImportError {
     /// The config of an image is no JSON.
     #[error("the config of the image is damaged: {0}")]
     Config(serde_json::Error),
+    /// A layer is of no type that can be read.
+    #[error("its layer {digest} is of the type {media_type:?}, which cannot be read")]
+    LayerType {
+        /// The layer.
+        digest: oci::Digest,
+        /// Its type.
+        media_type: String,
+    },
     /// It is an image without a cache.
     #[error("it is an image, and there is no cache in it (build it with --cache-to type=inline)")]
     NoCache,

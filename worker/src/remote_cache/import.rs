@@ -1,9 +1,9 @@
 //! A cache that a build may use, while it is being read and afterwards.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oci::{Digest, Platform, Timestamp};
 use registry::Client;
@@ -13,6 +13,9 @@ use super::source::{CacheSource, Loaded};
 
 /// How often somebody who waits for the records looks whether the build is being stopped.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long somebody waits for records of which nothing comes: what they could spare is not known,
+/// and a registry may be tried several times that is silent each time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The caches that a build may use besides its own. They are being read from the moment this is
 /// made; nobody waits for that but who finds nothing here.
@@ -34,8 +37,14 @@ pub(crate) struct Import {
     over: Condvar,
     /// Whether people were told how the reading went; locked while somebody waits to tell it.
     told: Mutex<bool>,
+    /// How many bytes of its records came.
+    came: AtomicU64,
+    /// Whether it went silent while a layer came.
+    silent: AtomicBool,
     /// Layers that are not there, or not what they should be.
     bad: Mutex<HashSet<Digest>>,
+    /// Records that cannot be those of the steps that they were found for.
+    unfit: Mutex<HashSet<ActionKey>>,
     /// For making each tree once.
     cells: Mutex<HashMap<ContentId, Arc<Mutex<()>>>>,
 }
@@ -117,7 +126,10 @@ impl Import {
             stage: Mutex::new(Stage::Reading),
             over: Condvar::new(),
             told: Mutex::new(false),
+            came: AtomicU64::new(0),
+            silent: AtomicBool::new(false),
             bad: Mutex::default(),
+            unfit: Mutex::default(),
             cells: Mutex::default(),
         });
         let (this, client, platform) = (import.clone(), client.clone(), platform.clone());
@@ -125,7 +137,7 @@ impl Import {
         // nothing of the state directory.
         let read = move || {
             let _failed = EndOnPanic(&this);
-            let stage = match source.load(&client, &platform) {
+            let stage = match source.load(&client, &platform, &*this) {
                 Ok(loaded) => Stage::Read(Arc::new(loaded)),
                 Err(error) => Stage::Failed(error.to_string()),
             };
@@ -165,7 +177,8 @@ impl Import {
             inputs: Vec::new(),
         });
         events.event(Event::Started { id, at: Timestamp::now() });
-        let ended = self.read(context);
+        // Reading that was stopped with the build failed for no other reason.
+        let ended = self.read(context, PATIENCE).filter(|_| !context.cancel.is_cancelled());
         let at = Timestamp::now();
         match &ended {
             None => events.event(Event::Cancelled { id, at }),
@@ -181,10 +194,22 @@ impl Import {
         ended?.ok()
     }
 
-    /// Waits for the end of the reading.
-    fn read(&self, context: &StepContext<'_>) -> Option<Result<Arc<Loaded>, String>> {
+    /// Waits for the end of the reading, or until nothing came for `patience`.
+    fn read(
+        &self,
+        context: &StepContext<'_>,
+        patience: Duration,
+    ) -> Option<Result<Arc<Loaded>, String>> {
         let mut stage = lock(&self.stage);
+        let (mut since, mut seen) = (Instant::now(), self.came.load(Ordering::Relaxed));
         loop {
+            let came = self.came.load(Ordering::Relaxed);
+            if came != seen {
+                (since, seen) = (Instant::now(), came);
+            } else if matches!(*stage, Stage::Reading) && since.elapsed() >= patience {
+                let error = format!("nothing came of it for {} s", patience.as_secs());
+                *stage = Stage::Failed(error);
+            }
             match &*stage {
                 Stage::Read(loaded) => return Some(Ok(loaded.clone())),
                 Stage::Failed(error) => return Some(Err(error.clone())),
@@ -211,6 +236,28 @@ impl Import {
         }
     }
 
+    /// A record cannot be that of the step `context`: people are told.
+    pub(super) fn refuse_record(&self, key: ActionKey, context: &StepContext<'_>) {
+        if lock(&self.unfit).insert(key) {
+            let message = format!(
+                "the cache {} says that this step is a layer on something else than it is, its \
+                 record is not used",
+                self.name
+            );
+            let id = Some(context.id);
+            context.events.event(Event::Warning(Warning { id, message }));
+        }
+    }
+
+    /// It is not asked for more layers.
+    pub(super) fn went_silent(&self) {
+        self.silent.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::SeqCst)
+    }
+
     pub(super) fn is_bad(&self, blob: &Digest) -> bool {
         lock(&self.bad).contains(blob)
     }
@@ -219,6 +266,15 @@ impl Import {
     pub(super) fn cell(&self, content: ContentId) -> Arc<Mutex<()>> {
         lock(&self.cells).entry(content).or_default().clone()
     }
+}
+
+/// Counts what comes of the records.
+impl registry::Progress for Import {
+    fn bytes(&self, done: u64, _total: u64) {
+        self.came.store(done, Ordering::Relaxed);
+    }
+
+    fn retrying(&self, _what: &str, _error: &str, _attempt: u32) {}
 }
 
 /// Whoever waits is not left waiting.
@@ -238,4 +294,53 @@ pub(super) fn tell_from(events: &dyn EventSink, context: &StepContext<'_>, impor
     let name = format!("from {}", import.name);
     let completed = Some(now);
     events.event(Event::Status { id, name, current: 0, total: 0, started: now, completed });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Silent;
+
+    fn import() -> Import {
+        Import {
+            name: "cache".to_owned(),
+            stage: Mutex::new(Stage::Reading),
+            over: Condvar::new(),
+            told: Mutex::new(false),
+            came: AtomicU64::new(0),
+            silent: AtomicBool::new(false),
+            bad: Mutex::default(),
+            unfit: Mutex::default(),
+            cells: Mutex::default(),
+        }
+    }
+
+    #[test]
+    fn silence_ends_the_waiting() {
+        let (import, silent) = (import(), Silent::default());
+        let context = silent.context();
+        let patience = Duration::from_millis(30);
+        let error = import.read(&context, patience).unwrap().err().unwrap();
+        assert_eq!(error, "nothing came of it for 0 s");
+        // What comes later is too late: everybody was told.
+        import.end(Stage::Failed("other".to_owned()));
+        assert_eq!(import.read(&context, patience).unwrap().err().unwrap(), error);
+    }
+
+    #[test]
+    fn a_slow_one_is_waited_for() {
+        let (import, silent) = (import(), Silent::default());
+        let context = silent.context();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 1..=20 {
+                    registry::Progress::bytes(&import, n, 100);
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                import.end(Stage::Failed("over".to_owned()));
+            });
+            let read = import.read(&context, Duration::from_secs(20));
+            assert_eq!(read.unwrap().err().unwrap(), "over");
+        });
+    }
 }

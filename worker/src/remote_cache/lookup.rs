@@ -68,6 +68,7 @@ impl BuildWork<'_> {
     pub(crate) fn find_elsewhere(
         &self,
         vertex: VertexIndex,
+        inputs: &[Output],
         key: &ActionKey,
         not_before: Timestamp,
         context: &StepContext<'_>,
@@ -84,14 +85,24 @@ impl BuildWork<'_> {
             let name = self.input.definition.vertex(vertex).meta.name.clone();
             let from = From { import: import.clone(), loaded, record: record.clone(), name };
             let lazy = LazyTree::of_record(from, self.input.images);
-            let tree = match self.engine.tree_here(content) {
+            let here = self.engine.tree_here(content);
+            let footing = self.footing(vertex, inputs);
+            if footing.is_some_and(|it| !self.engine.fits(&it, &lazy, here.as_ref())) {
+                import.refuse_record(*key, context);
+                continue;
+            }
+            let tree = match here {
                 Some(here) => {
                     if let (false, Some(from)) = (self.only_looks, &lazy.from) {
                         self.engine.adopt_record(from, &here);
                     }
                     here
                 }
-                None if remote.is_needed(key) && !self.engine.can_bring(&lazy) => continue,
+                None if (remote.is_needed(key) || import.is_silent())
+                    && !self.engine.can_bring(&lazy) =>
+                {
+                    continue;
+                }
                 None => TreeOutput::lazy(lazy, content),
             };
             tell_from(context.events, context, import);
@@ -260,7 +271,7 @@ impl BuildWork<'_> {
         let digest = oci::Digest::of(format!("{LAST} {}", id.0).as_bytes()).to_string();
         events.event(Event::Vertex { id, digest, name, inputs });
         events.event(Event::Started { id, at: Timestamp::now() });
-        let context = StepContext { id, events, cancel: self.input.cancel, slot: None };
+        let context = StepContext { id, events, cancel: self.input.cancel };
         for lazy in &lazy {
             let brought = match self.input.wants {
                 Wants::Blobs if self.engine.can_push(lazy) => {

@@ -10,6 +10,7 @@ mod carry;
 mod document;
 mod error;
 mod export;
+mod fit;
 mod import;
 mod lookup;
 mod put_directory;

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,10 +65,7 @@ impl<'a> Directory<'a> {
     /// The index that is there. One that cannot be read names nothing that could be kept.
     fn index(&self) -> ImageIndex {
         let read = || -> Option<ImageIndex> {
-            let mut bytes = Vec::new();
-            let file = File::open(self.path.join(INDEX)).ok()?;
-            file.take(MAX_MANIFEST).read_to_end(&mut bytes).ok()?;
-            serde_json::from_slice(&bytes).ok()
+            serde_json::from_slice(&read_document(&self.path.join(INDEX)).ok()?).ok()
         };
         read().unwrap_or_else(|| ImageIndex::new(Vec::new()))
     }
@@ -123,7 +121,7 @@ impl<'a> Directory<'a> {
         for entry in &index.manifests {
             needed.insert(entry.digest.hex().to_string());
             let path = self.path.join(blob_path(&entry.digest));
-            let bytes = fs::read(&path).map_err(failed("read", &path))?;
+            let bytes = read_document(&path).map_err(failed("read", &path))?;
             let manifest: ImageManifest =
                 serde_json::from_slice(&bytes).map_err(|e| failed("read", &path)(e.into()))?;
             let blobs = manifest.layers.iter().chain([&manifest.config]);
@@ -144,6 +142,22 @@ fn tag_of(descriptor: &Descriptor) -> Option<&str> {
     descriptor.annotations.get(REF_NAME).map(String::as_str)
 }
 
+/// A small file. The directory is somebody's: what is no file there, such as a pipe that nobody
+/// writes to, is not waited for.
+fn read_document(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_MANIFEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_MANIFEST {
+        return Err(io::Error::other(format!("it has more than {MAX_MANIFEST} bytes")));
+    }
+    Ok(bytes)
+}
+
 fn sync_directory(dir: &Path) -> Result<(), CacheExportError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))
 }
@@ -153,7 +167,8 @@ impl Put for Directory<'_> {
         // Each blob is looked at: somebody may have cleared up by hand.
         let there = || -> Option<bool> {
             let path = self.path.join(blob_path(&manifest.digest));
-            let bytes = fs::read(path).ok().filter(|it| Digest::of(it) == manifest.digest)?;
+            let bytes = read_document(&path).ok();
+            let bytes = bytes.filter(|it| Digest::of(it) == manifest.digest)?;
             let document: ImageManifest = serde_json::from_slice(&bytes).ok()?;
             let mut blobs = document.layers.iter().chain([&document.config]);
             let whole = blobs.all(|blob| self.has_blob(&blob.digest, blob.size));
@@ -185,7 +200,7 @@ impl Put for Directory<'_> {
         let name = blob_path(&manifest.digest);
         self.write(&name, &mut &bytes[..], bytes.len() as u64)?;
         let marker = OCI_LAYOUT_JSON.as_bytes();
-        if fs::read(self.path.join(OCI_LAYOUT)).ok().as_deref() != Some(marker) {
+        if read_document(&self.path.join(OCI_LAYOUT)).ok().as_deref() != Some(marker) {
             self.write(OCI_LAYOUT, &mut &marker[..], marker.len() as u64)?;
         }
         let index = self.with(manifest);

@@ -4,14 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cache::remote::{CONFIG_TYPE, Document as Records, DocumentError, MAX_DOCUMENT};
+use cache::remote::{CONFIG_TYPE, Document as Records, DocumentError, MAX_DOCUMENT, Made};
 use oci::manifest::MAX_MANIFEST;
 use oci::{Descriptor, Document, ImageManifest, Platform, Reference};
-use registry::{Client, Silent};
+use registry::{Client, Progress};
 use serde::Deserialize;
 
 use super::error::ImportError;
-use crate::image::{Layout, Origin, Wanted};
+use crate::image::{Layout, Origin, Wanted, compression_of};
 
 /// Where a cache comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,9 +55,14 @@ struct Inline {
 
 impl CacheSource {
     /// Reads manifest and records.
-    pub(super) fn load(&self, client: &Client, platform: &Platform) -> Result<Loaded, ImportError> {
+    pub(super) fn load(
+        &self,
+        client: &Client,
+        platform: &Platform,
+        progress: &dyn Progress,
+    ) -> Result<Loaded, ImportError> {
         match self {
-            Self::Registry(reference) => from_registry(reference, client, platform),
+            Self::Registry(reference) => from_registry(reference, client, platform, progress),
             Self::Directory { path, wanted } => {
                 let layout = Layout::open(path)?;
                 let found = layout.find(wanted)?;
@@ -80,6 +85,7 @@ fn from_registry(
     reference: &Reference,
     client: &Client,
     platform: &Platform,
+    progress: &dyn Progress,
 ) -> Result<Loaded, ImportError> {
     let top = client.resolve(reference)?;
     let manifest = match Document::parse(&top.bytes, Some(&top.descriptor.media_type))? {
@@ -95,7 +101,7 @@ fn from_registry(
     };
     check_size(&manifest.config)?;
     let mut config = Vec::new();
-    client.blob(reference, &manifest.config, &mut config, &Silent, &|| false)?;
+    client.blob(reference, &manifest.config, &mut config, progress, &|| false)?;
     loaded(manifest, &config, Origin::Registry(reference.clone()))
 }
 
@@ -121,5 +127,16 @@ fn loaded(manifest: ImageManifest, config: &[u8], origin: Origin) -> Result<Load
         let cache = inline.cache.ok_or(ImportError::NoCache)?;
         Records::parse(&serde_json::to_vec(&cache).map_err(ImportError::Config)?, blobs.len())?
     };
+    // Those that it needs: the image that it is in may have others.
+    let needed = records.trees.iter().filter_map(|tree| match tree.made {
+        Made::Layer { blob, .. } => blobs.get(blob),
+        _ => None,
+    });
+    for blob in needed {
+        if compression_of(&blob.media_type).is_none() {
+            let (digest, media_type) = (blob.digest, blob.media_type.clone());
+            return Err(ImportError::LayerType { digest, media_type });
+        }
+    }
     Ok(Loaded { records, blobs, origin })
 }

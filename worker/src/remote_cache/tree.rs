@@ -11,6 +11,7 @@ use solver::ContentId;
 use super::import::Import;
 use super::source::Loaded;
 use crate::image::{ImageHandle, ImageLayer, Origin, compression_of};
+use crate::key::image_content;
 use crate::output::{Rewrite, TreeOutput};
 
 /// A root file system whose layers are elsewhere.
@@ -116,8 +117,9 @@ impl LazyTree {
             let Some(tree) = trees.get(at) else { continue };
             if let Made::Image { layers: diff_ids } = &tree.made {
                 let same = |it: &&Arc<ImageHandle>| it.config.rootfs.diff_ids == *diff_ids;
-                base = images.values().find(same).cloned();
-                if base.is_some() || diff_ids.is_empty() {
+                let told = image_content(diff_ids) == tree.content;
+                base = images.values().find(same).filter(|_| told).cloned();
+                if base.is_some() || (told && diff_ids.is_empty()) {
                     continue;
                 }
             }
