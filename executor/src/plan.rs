@@ -344,12 +344,26 @@ impl Planner<'_> {
             MountSource::Sysfs => c"sysfs",
             MountSource::Mqueue => c"mqueue",
             MountSource::Cgroup => c"cgroup2",
+            MountSource::Tmpfs { size, mode } => {
+                let mode = self.mode_at(&mount.target).unwrap_or(*mode);
+                let source = MountSource::Tmpfs { size: *size, mode };
+                return self.attach(&mount.target, open(&Mount { source, ..mount.clone() })?);
+            }
             _ => return self.attach(&mount.target, open(mount)?),
         };
         let path = self.point(&mount.target, true)?;
         self.steps.push(new_mount(fs, &relative(&path)?, mount.flags));
         self.tree.add_kernel(&path);
         Ok(())
+    }
+
+    /// The mode of the directory at `target`, which a tmpfs takes over (runc:
+    /// libcontainer/rootfs_linux.go). Of what cannot be read, whoever attaches it tells.
+    fn mode_at(&self, target: &Path) -> Option<u32> {
+        let place = self.tree.resolve(target).ok()?;
+        let there = place.is_dir && place.missing.is_empty();
+        let stat = there.then(|| rustix::fs::fstat(&place.found))?.ok()?;
+        Some(stat.st_mode & 0o7777)
     }
 
     /// Plans to attach an open mount, over a stub if there is nothing.

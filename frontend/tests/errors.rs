@@ -54,6 +54,14 @@ fn messages() {
             "\"from\" doesn't support variable expansion",
         ),
         (
+            "FROM a\nRUN --mount=type=tmpfs,target=/x,source=/s y\n",
+            "\"source\" is not allowed for mounts of type tmpfs",
+        ),
+        (
+            "FROM a\nRUN --mount=type=ssh,source=/s y\n",
+            "\"source\" is not allowed for mounts of type ssh",
+        ),
+        (
             "FROM a\nRUN --mount=type=tmpfs,target=/x,mode=1 y\n",
             "\"mode\" is not allowed for mounts of type tmpfs",
         ),

@@ -277,7 +277,7 @@ RUN --mount=target=src,rw --mount=type=bind,from=tools,source=bin/../x,target=/t
     assert_eq!((id.as_str(), sharing, uid), ("ns/npm", Sharing::Locked, 5));
     let MountKind::Cache { id, mode, read_only, .. } = kind("/c") else { panic!() };
     assert_eq!((id.as_str(), mode, read_only), ("ns//c", None, false));
-    assert_eq!(kind("/tmp"), MountKind::Tmpfs { size: Some(64 << 20) });
+    assert_eq!(kind("/tmp"), MountKind::Tmpfs { size: Some(64 << 20), read_only: false });
     let secret = |target: &str| match kind(target) {
         MountKind::Secret { id, env, file, required, mode, .. } => (id, env, file, required, mode),
         other => panic!("{other:?}"),

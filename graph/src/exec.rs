@@ -135,6 +135,9 @@ pub enum MountKind {
     Tmpfs {
         /// Limit in bytes.
         size: Option<u64>,
+        /// Whether it stays empty.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        read_only: bool,
     },
     /// A secret as a file, an environment variable, or both.
     Secret {

@@ -140,7 +140,86 @@ fn privileged_cache_mounts_by_id_seed_and_path() {
     let missing =
         Context::new("FROM busybox\nRUN --mount=type=cache,id=y,source=no,target=/p ls /p\n");
     let output = drydock.build(&missing).fails();
-    assert!(output.stderr.contains("there is no such directory in it"), "{output}");
+    assert!(output.stderr.contains("there is no such file or directory in it"), "{output}");
+}
+
+#[test]
+fn privileged_cache_mounts_that_are_filled_are_as_their_source() {
+    require_root!();
+    let drydock = Drydock::new();
+    // `mode` and `uid` are those of an empty one (BuildKit: dockerfile2llb, `dispatchRunMounts`).
+    let image = drydock.image_of(
+        "FROM busybox AS seed\nRUN mkdir -m 2751 /s && chown 5:6 /s && echo seeded > /s/f\n\
+         FROM busybox\n\
+         RUN --mount=type=cache,id=x,from=seed,source=/s,target=/a,mode=700,uid=9 \\\n\
+             --mount=type=cache,id=y,from=scratch,target=/b,mode=700,uid=9 \\\n\
+             stat -c '%n %a %u:%g' /a /a/f /b > /out\n\
+         RUN --mount=type=cache,id=y,target=/b mkdir /b/d && echo part > /b/d/f && ln -s f /b/d/l\n\
+         RUN --mount=type=cache,id=y,target=/one,source=d/f cat /one >> /out; echo more >> /one\n\
+         RUN --mount=type=cache,id=y,target=/b cat /b/d/f >> /out\n",
+    );
+    let want = "/a 2751 5:6\n/a/f 644 0:6\n/b 700 9:0\npart\npart\nmore\n";
+    assert_eq!(image.text("out"), want);
+    for (mount, error) in [
+        ("id=y,source=d/l", "\"d/l\" of cache mount \"y\": it leads through what is no directory"),
+        (
+            "id=y,source=d/f/g",
+            "\"d/f/g\" of cache mount \"y\": it leads through what is no directory",
+        ),
+        ("id=y,source=no", "\"no\" of cache mount \"y\": there is no such file"),
+        ("id=z,from=seed,source=/no", "fill cache mount \"z\": \"/no\": not found in the source"),
+        ("id=z,from=seed,source=/s/f", "fill cache mount \"z\": \"/s/f\" is no directory"),
+        ("from=seed,source=/no", "fill cache mount \"/p\": \"/no\": not found in the source"),
+    ] {
+        let text = format!(
+            "FROM busybox AS seed\nRUN mkdir -m 2751 /s && chown 5:6 /s && echo seeded > /s/f\n\
+             FROM busybox\nRUN --mount=type=cache,target=/p,{mount} ls /p\n"
+        );
+        let output = drydock.build(&Context::new(&text)).fails();
+        assert!(output.stderr.contains(error), "{mount}: {output}");
+    }
+}
+
+#[test]
+fn privileged_a_build_without_cache_empties_a_cache_mount_once() {
+    require_root!();
+    let drydock = Drydock::new();
+    let context = Context::new(
+        "FROM busybox AS base\n\
+         RUN --mount=type=cache,id=x,target=/a test -z \"$(ls /a)\" && echo fetched >> /a/f\n\
+         FROM base AS one\n\
+         RUN --mount=type=cache,id=x,target=/b cat /b/f > /one; echo one >> /b/f\n\
+         FROM one AS two\n\
+         RUN --mount=type=cache,id=x,target=/c,sharing=locked,commit=on-success cat /c/f > /two; echo two >> /c/f\n\
+         FROM two\n\
+         RUN --mount=type=cache,id=x,target=/d,sharing=private cat /d/f > /out\n",
+    );
+    // What a step downloads is there for those after it (BuildKit: `testCacheMountNoCache`).
+    for _ in 0..2 {
+        let image = drydock.build(&context).arg("--no-cache").image();
+        assert_eq!(image.text("out"), "fetched\none\ntwo\n");
+    }
+}
+
+#[test]
+fn privileged_a_tmpfs_takes_over_the_mode_of_the_directory() {
+    require_root!();
+    let drydock = Drydock::new();
+    let image = drydock.image_of(
+        "FROM busybox\n\
+         RUN mkdir -m 2750 /a && chown 5:6 /a && touch /a/f && mkdir -m 700 /t && ln -s t /l\n\
+         RUN --mount=type=tmpfs,target=/a --mount=type=tmpfs,target=/l --mount=type=tmpfs,target=/n \\\n\
+             --mount=type=tmpfs,target=/r,ro --mount=type=tmpfs,target=/a/in,rw=false,size=1m \\\n\
+             for d in a l n r a/in; do touch /$d/x 2> /dev/null && is=rw || is=ro; \\\n\
+                 echo $(stat -c '%a %u:%g' /$d/.) $(ls /$d) $is >> /out; done\n\
+         RUN ls -ld /a /t /a/f | cut -c1-10 >> /out\n",
+    );
+    let want = "2750 0:0 in x rw\n700 0:0 x rw\n1777 0:0 x rw\n1777 0:0 ro\n1777 0:0 ro\n\
+                drwxr-s---\n-rw-r--r--\ndrwx------\n";
+    assert_eq!(image.text("out"), want);
+    for stub in ["n", "r", "a/in", "a/x"] {
+        assert!(!image.root.has(stub), "{stub} only held a mount");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ::cache::mount::Emptied;
 use executor::{Dns, ExecError, Limits};
 use graph::{Definition, Freshness, MountKind, Op, SourceOp, Vertex, VertexIndex};
 use oci::{Digest, Timestamp};
@@ -173,6 +174,8 @@ pub(crate) struct BuildWork<'a> {
     shown: Mutex<HashMap<VertexIndex, Arc<Vec<Shown>>>>,
     /// The commits that git sources mean in this build: a branch may move in between.
     commits: Mutex<HashMap<VertexIndex, String>>,
+    /// The cache mounts that were emptied for this build.
+    emptied: Emptied,
     devices: BuildDevices<'a>,
     pub(crate) recorder: Option<Recorder<'a>>,
     /// What was asked of trees, and what came out.
@@ -194,6 +197,7 @@ impl<'a> BuildWork<'a> {
             contexts: Mutex::default(),
             shown: Mutex::default(),
             commits: Mutex::default(),
+            emptied: Emptied::default(),
             devices,
             recorder: input.explain.map(|explain| {
                 Recorder::new(&engine.state, explain, input.definition, input.started)
@@ -485,6 +489,7 @@ impl BuildWork<'_> {
                 })?;
                 let fresh = self.input.definition.vertex(vertex).meta.freshness == Freshness::Build;
                 let setting = Setting { secrets: self.input.secrets, fresh };
+                let fresh = fresh.then_some(&self.emptied);
                 let devices = self.devices.of(vertex);
                 let (limits, dns) = (self.input.limits, self.input.dns);
                 let given = Given { shown: &shown, limits, dns, devices };

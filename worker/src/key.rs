@@ -140,7 +140,10 @@ fn shape(mount: &ExecMount) -> String {
     match &mount.kind {
         MountKind::Bind { writable, .. } => format!("bind {target} {}", access(*writable)),
         MountKind::Cache { read_only, .. } => format!("cache {target} {}", access(!read_only)),
-        MountKind::Tmpfs { size } => format!("tmpfs {target} {}", size.unwrap_or_default()),
+        MountKind::Tmpfs { size, read_only } => {
+            let rest = if *read_only { " ro" } else { "" };
+            format!("tmpfs {target} {}{rest}", size.unwrap_or_default())
+        }
         MountKind::Secret { id, env, file, required, mode, uid, gid } => {
             let env = env.as_deref().unwrap_or_default();
             let rest = must(*required);
@@ -247,7 +250,7 @@ mod tests {
             key(|op| op.args[2].push(' ')),
             key(|op| op.platform.variant = Some("v3".into())),
             key(|op| {
-                let kind = MountKind::Tmpfs { size: None };
+                let kind = MountKind::Tmpfs { size: None, read_only: false };
                 op.mounts.push(ExecMount { target: "/t".into(), kind });
             }),
         ] {

@@ -10,6 +10,7 @@
 //! they are decided, and in `<n>.commit`, until they are merged.
 
 mod attributes;
+mod emptied;
 mod merge;
 mod plan;
 mod redo;
@@ -27,6 +28,7 @@ use crate::error::{At, CacheError};
 use crate::lock::{self, FileLock, Mode};
 use crate::trash::Trash;
 use crate::{guarded, space};
+pub use emptied::Emptied;
 pub use merge::Observer;
 pub use transaction::{Method, View};
 use transaction::{Places, Transaction, complete, recover};
@@ -71,6 +73,8 @@ pub struct CacheMount {
     name: String,
     places: Places,
     path: PathBuf,
+    /// Whether a transaction begins with nothing.
+    fresh: bool,
     transaction: Option<Transaction>,
     trash: Arc<Trash>,
     _lock: File,
@@ -174,10 +178,12 @@ type Fill<'a> = dyn Fn(&Path) -> Result<(), Cause> + 'a;
 pub struct Wanted<'a> {
     /// Its name.
     pub name: &'a str,
+    /// What messages call it.
+    pub shown: &'a str,
     /// What happens when somebody else uses it.
     pub sharing: Sharing,
-    /// Whether what it holds is thrown away first.
-    pub fresh: bool,
+    /// What it holds is thrown away first, unless the same build did that before.
+    pub fresh: Option<&'a Emptied>,
     /// Fills a new one, which is an empty directory.
     pub fill: &'a Fill<'a>,
     /// Looked at while waiting; true gives up.
@@ -387,21 +393,22 @@ fn take(
     let file = options.read(true).write(true).create(true).truncate(false);
     let file = file.open(lock).at("open", lock)?;
     let shared = wanted.shared();
+    let fresh = wanted.fresh.is_some_and(|emptied| !emptied.has(&path));
     // Nobody else may see it half full, nor lose what it holds under its hands.
-    let alone = !shared || wanted.fresh || !path.exists() || places.unfinished();
+    let alone = !shared || fresh || !path.exists() || places.unfinished();
     let mode = if alone { Mode::Exclusive } else { Mode::Shared };
     if !lock::try_lock(&file, mode).at("lock", lock)? {
         return Ok(None);
     }
     if alone {
-        let emptied = wanted.fresh && wanted.transaction.is_none();
+        let emptied = fresh && wanted.transaction.is_none();
         if emptied {
             places.discard(trash)?;
         } else {
             let recovered = recover(&places, trash, &mut || Ok(()));
-            recovered.map_err(|source| unfinished(wanted.name, source))?;
+            recovered.map_err(|source| unfinished(wanted.shown, source))?;
         }
-        if !path.exists() && (emptied || !wanted.fresh) {
+        if !path.exists() && (emptied || !fresh) {
             fill(&places, wanted)?;
         }
     }
@@ -410,14 +417,18 @@ fn take(
         return Ok(None);
     }
     file.set_modified(SystemTime::now()).at("touch", lock)?;
-    let (name, trash) = (wanted.name.to_owned(), trash.clone());
-    Ok(Some(CacheMount { name, places, path, transaction: None, trash, _lock: file }))
+    if let Some(emptied) = wanted.fresh {
+        // Nobody has looked in between, see above.
+        emptied.add(&path);
+    }
+    let (name, trash) = (wanted.shown.to_owned(), trash.clone());
+    Ok(Some(CacheMount { name, places, path, fresh, transaction: None, trash, _lock: file }))
 }
 
 /// Begins the transaction that is wanted, if any.
 fn begin(mut mount: CacheMount, wanted: &Wanted<'_>) -> Result<CacheMount, CacheError> {
     if let Some(method) = &wanted.transaction {
-        let begun = match wanted.fresh {
+        let begun = match mount.fresh {
             true => Transaction::fresh(&mount.places, wanted.fill),
             false => Transaction::begin(&mount.places, method),
         };
@@ -426,7 +437,10 @@ fn begin(mut mount: CacheMount, wanted: &Wanted<'_>) -> Result<CacheMount, Cache
             let _ = recover(&mount.places, &mount.trash, &mut || Ok(()));
         }
         mount.transaction = Some(begun.map_err(|source| CacheError::Collect {
-            operation: format!("keep the changes of a step to cache mount {:?} apart", wanted.name),
+            operation: format!(
+                "keep the changes of a step to cache mount {:?} apart",
+                wanted.shown
+            ),
             source: Box::new(source),
         })?);
     }
@@ -441,7 +455,7 @@ fn fill(places: &Places, wanted: &Wanted<'_>) -> Result<(), CacheError> {
     }
     fs::create_dir(&new).at("create", &new)?;
     (wanted.fill)(&new).map_err(|source| CacheError::Collect {
-        operation: format!("fill cache mount {:?}", wanted.name),
+        operation: format!("fill cache mount {:?}", wanted.shown),
         source,
     })?;
     fs::rename(&new, &path).at("rename to", &path)

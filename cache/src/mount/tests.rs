@@ -14,10 +14,16 @@ fn store() -> (tempfile::TempDir, CacheMounts) {
 }
 
 fn open(mounts: &CacheMounts, sharing: Sharing, fresh: bool) -> Option<CacheMount> {
+    let emptied = Emptied::default();
+    open_in(mounts, sharing, fresh.then_some(&emptied))
+}
+
+fn open_in(mounts: &CacheMounts, sharing: Sharing, fresh: Option<&Emptied>) -> Option<CacheMount> {
     let fill = |dir: &Path| Ok(fs::write(dir.join("seed"), "s")?);
     let cancelled = || true;
     let wanted = Wanted {
         name: "/c",
+        shown: "/c",
         sharing,
         fresh,
         fill: &fill,
@@ -58,8 +64,9 @@ fn those_who_come_while_one_is_filled_share_it() {
     let open = || {
         let wanted = Wanted {
             name: "n",
+            shown: "n",
             sharing,
-            fresh: false,
+            fresh: None,
             fill: &fill,
             cancelled: &|| false,
             transaction: None,
@@ -88,6 +95,35 @@ fn fresh_ones_are_empty_again_and_stay() {
 }
 
 #[test]
+fn a_build_empties_each_copy_once() {
+    let (_dir, mounts) = store();
+    let leave = |mount: &CacheMount, name: &str| fs::write(mount.path().join(name), "").unwrap();
+    let two = [Sharing::Private, Sharing::Private].map(|it| open(&mounts, it, false).unwrap());
+    two.iter().for_each(|mount| leave(mount, "old"));
+    drop(two);
+    let build = Emptied::default();
+    let open = |sharing| open_in(&mounts, sharing, Some(&build)).unwrap();
+    let first = open(Sharing::Shared);
+    assert_eq!(names(first.path()), ["seed"]);
+    leave(&first, "new");
+    // Beside the first, and on the same copy.
+    assert_eq!(names(open(Sharing::Shared).path()), ["new", "seed"]);
+    // The other copy is emptied, too, when it is used.
+    let private = open(Sharing::Private);
+    assert!(private.path().ends_with("1"));
+    assert_eq!(names(private.path()), ["seed"]);
+    leave(&private, "own");
+    drop((first, private));
+    assert_eq!(names(open(Sharing::Locked).path()), ["new", "seed"]);
+    let held = open(Sharing::Locked);
+    assert_eq!(names(open(Sharing::Private).path()), ["own", "seed"]);
+    drop(held);
+    // Another build.
+    let mount = open_in(&mounts, Sharing::Shared, Some(&Emptied::default())).unwrap();
+    assert_eq!(names(mount.path()), ["seed"]);
+}
+
+#[test]
 fn half_full_ones_are_filled_again() {
     let (_dir, mounts) = store();
     let calls = Cell::new(0);
@@ -100,8 +136,9 @@ fn half_full_ones_are_filled_again() {
     let sharing = Sharing::Locked;
     let wanted = Wanted {
         name: "n",
+        shown: "n",
         sharing,
-        fresh: false,
+        fresh: None,
         fill: &fill,
         cancelled: &cancelled,
         transaction: None,
@@ -133,8 +170,10 @@ fn copied(from: &Path, to: &Path) -> Result<(), Cause> {
 
 fn begin(mounts: &CacheMounts, method: Method<'_>, fresh: bool) -> CacheMount {
     let (name, sharing, transaction) = ("/c", Sharing::Locked, Some(method));
-    let wanted =
-        Wanted { name, sharing, fresh, fill: &|_| Ok(()), cancelled: &|| true, transaction };
+    let emptied = Emptied::default();
+    let fresh = fresh.then_some(&emptied);
+    let (shown, fill, cancelled) = (name, &|_: &Path| Ok(()), &|| true);
+    let wanted = Wanted { name, shown, sharing, fresh, fill, cancelled, transaction };
     mounts.open(&wanted).unwrap().unwrap()
 }
 
@@ -268,8 +307,9 @@ fn a_damaged_log_is_not_followed() {
     fs::write(&log, bytes).unwrap();
     let wanted = Wanted {
         name: "/c",
+        shown: "/c",
         sharing: Sharing::Shared,
-        fresh: false,
+        fresh: None,
         fill: &|_| Ok(()),
         cancelled: &|| true,
         transaction: None,

@@ -217,6 +217,7 @@ impl Mount {
             (options.required, "required", &[Secret, Ssh]),
             (options.env.is_some(), "env", &[Secret]),
             (options.from.is_some(), "from", &[Bind, Cache]),
+            (options.source.is_some(), "source", &[Bind, Cache, Secret]),
         ] {
             if given && !kinds.contains(&kind) {
                 return fail(format!("{key:?} is not allowed for mounts of type {}", kind.name()));
@@ -241,9 +242,6 @@ impl Mount {
                 if options.source.is_none() && options.id.is_none() && options.target.is_none() =>
             {
                 fail("a secret needs an id, a source or a target".to_owned())
-            }
-            Ssh if options.source.is_some() => {
-                fail("\"source\" is not allowed for mounts of type ssh".to_owned())
             }
             Bind | Cache | Tmpfs if options.target.is_none() => {
                 fail(format!("a mount of type {} needs a target", kind.name()))

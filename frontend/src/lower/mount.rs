@@ -58,7 +58,8 @@ impl StageLowering<'_, '_> {
             let (target, kind) = match options.kind {
                 MountType::Secret => self.secret(mount, &options)?,
                 MountType::Tmpfs => {
-                    (self.target(mount, &options)?, MountKind::Tmpfs { size: options.size })
+                    let (size, read_only) = (options.size, options.read_only);
+                    (self.target(mount, &options)?, MountKind::Tmpfs { size, read_only })
                 }
                 MountType::Cache => {
                     let kind = self.cache(mount, &options, first, &mut mounts);

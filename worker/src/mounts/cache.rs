@@ -10,6 +10,7 @@ use snapshotter::Kind as SnapshotKind;
 use solver::{StepContext, Stream};
 use sys::mount::{MountSource, Overlay, Upper};
 use sys::root::Root;
+use sys::walk::FileKind;
 
 use super::Setting;
 use super::duplicate::duplicate;
@@ -63,6 +64,8 @@ struct Planned<'a> {
     at: usize,
     /// Its identity: the id, and what it was first filled with.
     name: String,
+    /// What people know it by.
+    id: &'a str,
     kind: &'a MountKind,
 }
 
@@ -98,7 +101,7 @@ impl Engine {
                         format!("{id} from {content} {source}")
                     }
                 };
-                planned.push(Planned { at, name, kind });
+                planned.push(Planned { at, name, id, kind });
             }
         }
         planned.sort_by(|a, b| a.name.cmp(&b.name));
@@ -118,7 +121,7 @@ impl Engine {
                 if !part.as_os_str().is_empty() {
                     // Of an overlay, nothing is in the upper directory yet.
                     let (View::Directory(dir) | View::Overlay { lower: dir, .. }) = &view;
-                    check_part(dir, &part, &plan.name)?;
+                    check_part(dir, &part, plan.id)?;
                 }
                 caches.places.push((plan.at, Directory { view: view.clone(), part }));
             }
@@ -135,7 +138,7 @@ impl Engine {
         context: &StepContext<'_>,
     ) -> Result<CacheMount, WorkerError> {
         let plan = same.iter().find(|plan| plan.is_transaction()).or(same.first());
-        let Some(Planned { name, kind, .. }) = plan else {
+        let Some(Planned { name, id, kind, .. }) = plan else {
             return Err(WorkerError::Internal("no cache mount".to_owned()));
         };
         let MountKind::Cache { sharing, input, source, mode, uid, gid, .. } = kind else {
@@ -144,25 +147,23 @@ impl Engine {
         let told = Cell::new(false);
         let cancelled = || {
             if !told.replace(true) {
-                let line = format!("waiting for cache mount {name:?}, which is in use\n");
+                let line = format!("waiting for cache mount {id:?}, which is in use\n");
                 context.log(Stream::Stderr, line.as_bytes());
             }
+            // Others run first; without them, this is nothing.
+            context.give_way();
             context.cancel.is_cancelled()
         };
         let fill = |dir: &Path| -> Result<(), Cause> {
-            // Others run first; without them, this is nothing.
-            context.give_way();
             let root = Root::at(dir)?;
-            let (mut own_mode, mut owner) = (MODE, (0, 0));
-            if let Some(output) = input.and_then(|at| inputs.get(at)) {
-                (own_mode, owner) = self.seed(output, source, &root, context)?;
-            }
-            if mode.is_some() || (*uid, *gid) != (0, 0) {
-                owner = (*uid, *gid);
-            }
+            let (mode, owner) = match input.and_then(|at| inputs.get(at)) {
+                // `mode`, `uid` and `gid` are those of an empty one.
+                Some(output) => self.seed(output, source, &root, context)?,
+                None => (mode.unwrap_or(MODE), (*uid, *gid)),
+            };
             // chown clears bits of the mode: it comes first.
             root.chown("", owner.0, owner.1)?;
-            root.chmod("", mode.unwrap_or(own_mode))?;
+            root.chmod("", mode)?;
             Ok(())
         };
         let copy = |from: &Path, to: &Path| -> Result<(), Cause> {
@@ -174,6 +175,7 @@ impl Engine {
         let method = || if overlay { Method::Overlay } else { Method::Copy(&copy) };
         let wanted = Wanted {
             name,
+            shown: id,
             sharing: match sharing {
                 graph::Sharing::Shared => Sharing::Shared,
                 graph::Sharing::Private => Sharing::Private,
@@ -224,12 +226,12 @@ impl Engine {
 /// What a cache mount is for, as BuildKit tells it (solver/llbsolver/mounts: `CacheMountRef`).
 fn purpose(op: &ExecOp, plan: &Planned<'_>) -> Option<String> {
     let target = &op.mounts.get(plan.at)?.target;
-    let id = if plan.name == *target { String::new() } else { format!(" with id {:?}", plan.name) };
+    let id = if plan.id == target { String::new() } else { format!(" with id {:?}", plan.id) };
     let command: String = op.args.join(" ").chars().take(COMMAND).collect();
     Some(format!("cached mount {target} from exec {command}{id}"))
 }
 
-/// The directory in a cache mount that is shown; one that was filled has it as its root.
+/// The directory or file in a cache mount that is shown; one that was filled has it as its root.
 fn part_of(kind: &MountKind) -> PathBuf {
     match kind {
         MountKind::Cache { input: None, source, .. } => {
@@ -248,13 +250,16 @@ fn check_part(path: &Path, part: &Path, name: &str) -> Result<(), WorkerError> {
     };
     let root = Root::at(path).map_err(crate::copy::CopyError::from)?;
     let mut at = PathBuf::new();
-    for component in part.components() {
+    let mut components = part.components().peekable();
+    while let Some(component) = components.next() {
         at.push(component);
+        let is_last = components.peek().is_none();
         let inside = TreePath::new(at.as_os_str().as_encoded_bytes()).is_ok();
         let stat = root.try_stat(&at).map_err(crate::copy::CopyError::from)?;
         match stat {
             Some(stat) if stat.is_dir() && inside => {}
-            None => return Err(problem("there is no such directory in it")),
+            Some(stat) if stat.kind == FileKind::File && inside && is_last => {}
+            None => return Err(problem("there is no such file or directory in it")),
             Some(_) => return Err(problem("it leads through what is no directory")),
         }
     }

@@ -11,7 +11,7 @@ mod ssh;
 
 use std::path::PathBuf;
 
-use ::cache::mount::{CacheMount, View};
+use ::cache::mount::{CacheMount, Emptied, View};
 use executor::{InjectedFile, Volume};
 use graph::{ExecOp, MountKind};
 use solver::StepContext;
@@ -27,15 +27,15 @@ use crate::source::Secrets;
 pub(crate) use bind::Shown;
 use ssh::Forward;
 
-/// The permissions of a tmpfs's root, as the kernel gives them.
+/// The permissions of a tmpfs's root where there is no directory, as the kernel gives them.
 const TMPFS_MODE: u32 = 0o1777;
 
 /// What the build gives to the mounts of a step.
 pub(crate) struct Setting<'a> {
     /// `--secret` and `--ssh`.
     pub(crate) secrets: &'a dyn Secrets,
-    /// Whether cache mounts start empty (`--no-cache`).
-    pub(crate) fresh: bool,
+    /// Cache mounts start empty (`--no-cache`), unless a step of this build emptied them.
+    pub(crate) fresh: Option<&'a Emptied>,
 }
 
 /// The mounts of one step. They must outlive its process.
@@ -84,10 +84,14 @@ impl Engine {
                     let shown = shown.iter().find(|s| s.mount == at);
                     mounts.bind(&mount.target, shown, *writable, context)?;
                 }
-                MountKind::Tmpfs { size } => mounts.volumes.push(Volume::from(Mount {
+                MountKind::Tmpfs { size, read_only } => mounts.volumes.push(Volume::from(Mount {
                     target: mount.target.clone().into(),
                     source: MountSource::Tmpfs { size: *size, mode: TMPFS_MODE },
-                    flags: MountFlags { nosuid: true, ..MountFlags::default() },
+                    flags: MountFlags {
+                        nosuid: true,
+                        read_only: *read_only,
+                        ..MountFlags::default()
+                    },
                 })),
                 MountKind::Cache { read_only, .. } => {
                     let Some((_, directory)) = caches.places.iter().find(|(n, _)| *n == at) else {

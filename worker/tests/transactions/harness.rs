@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use cache::mount::{CacheMount, Method, Sharing, View, Wanted};
+use cache::mount::{CacheMount, Emptied, Method, Sharing, View, Wanted};
 use cache::{Dialect, State};
 use rustix::fs::{CWD, FileType, Mode};
 use sys::mount::{Mount, MountFlags, MountSource, Overlay, Upper};
@@ -39,7 +39,9 @@ impl Store {
     ) -> CacheMount {
         let (fill, cancelled) = (|_: &Path| Ok(()), || true);
         let (fill, cancelled) = (&fill, &cancelled);
-        let wanted = Wanted { name, sharing, fresh, fill, cancelled, transaction };
+        let emptied = Emptied::default();
+        let (shown, fresh) = (name, fresh.then_some(&emptied));
+        let wanted = Wanted { name, shown, sharing, fresh, fill, cancelled, transaction };
         self.state.mounts().open(&wanted).unwrap().expect("nobody else uses it")
     }
 
