@@ -188,7 +188,7 @@ impl BlobStore {
         expected: Option<u64>,
     ) -> Result<Option<Growth>, CacheError> {
         let Some(ceiling) = self.store.ceiling.get() else { return Ok(None) };
-        let what = What { name, paths: vec![path.to_owned()], expected };
+        let what = What { name, paths: vec![path.to_owned()], expected, hasty: false };
         Ok(Some(ceiling.grow(what, &|| false)?))
     }
 

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tests::context::Context;
 use tests::drydock::{Drydock, Run};
+use tests::git_server::GitServer;
 use tests::host;
 use tests::person::{Person, fails, ok};
 use tests::require_root;
@@ -309,6 +310,55 @@ fn privileged_plain_copies_reserve_what_is_copied() {
     assert!(output.stderr.contains("the cache is full: this step wrote"), "{output}");
     assert!(most <= 48 * MIB, "{most}");
     assert_eq!(unfinished(drydock.state()), Vec::<String>::new());
+}
+
+/// Text that hardly compresses, the same each time.
+fn noise(mib: u64) -> String {
+    let mut number = 1u64;
+    let character = |_| {
+        // Knuth, MMIX.
+        number =
+            number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b' ' + (number >> 58) as u8)
+    };
+    (0..mib * MIB).map(character).collect()
+}
+
+#[test]
+fn privileged_git_is_held_and_ended() {
+    require_root!();
+    let drydock = Drydock::new();
+    let server = GitServer::start();
+    server.repository("small").write("file", &noise(5)).commit("five");
+    server.repository("large").write("file", &noise(28)).commit("twenty-eight");
+    let added =
+        |url: String| Context::new(&format!("FROM scratch\nADD --keep-git-dir=true {url} /\n"));
+    // What is there makes room for it, while it is held.
+    below(&drydock, &writing("old", 18), 32).ok();
+    let (image, most) =
+        sampled(drydock.state(), || below(&drydock, &added(server.url("small")), 32).image());
+    let told = |case: &str, most: u64, ceiling: u64| {
+        let (builds, (worst, millis)) = ledger(drydock.state());
+        eprintln!(
+            "git that {case}: at most {most} bytes below a ceiling of {}; the largest excess over a \
+             reservation was {worst} bytes, {millis} ms after the look before",
+            ceiling * MIB
+        );
+        assert_eq!((builds, unfinished(drydock.state())), (Vec::new(), Vec::new()));
+        assert!(du(drydock.state()) <= ceiling * MIB);
+    };
+    told("fits", most, 32);
+    assert!(image.root.content("file") == noise(5).as_bytes());
+    drydock.command("prune").args(["-a", "-f"]).ok();
+    // What cannot fit is ended, and leaves nothing.
+    // Also what is only fetched to find out which commit is meant.
+    let large = server.url("large");
+    for url in [large.clone(), format!("{large}#0123456")] {
+        let (output, most) = sampled(drydock.state(), || below(&drydock, &added(url), 16).fails());
+        told("does not fit", most, 16);
+        assert!(output.stderr.contains("the cache is full: this step wrote"), "{output}");
+    }
+    below(&drydock, &added(large), 128).ok();
 }
 
 /// Two builds that both run and do not both fit: the first one holds what it wrote and sleeps.

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use cache::ceiling::{Brake, Ceiling, Gate, Growth, Janitor, Limit, Refused, Shares, What};
@@ -62,11 +62,21 @@ impl Engine {
     ) -> Result<Growing, WorkerError> {
         let Some(ceiling) = self.state.ceiling() else { return Ok(Growing::default()) };
         let path = self.snapshotter.dir().join(format!("{id}{ACTIVE_SUFFIX}"));
-        let what = What { name: STEP, paths: vec![path], expected };
+        let what = What { name: STEP, paths: vec![path], expected, hasty: false };
         let growth = ceiling.grow(what, &|| false)?;
         let gate = Arc::new(Gate::default());
         growth.hold_by(gate.clone());
         Ok(Growing { growth: Some(growth), gate })
+    }
+
+    /// Reserves for what a program is going to fetch to `path`, if there is a ceiling. As others may
+    /// wait for what it locked, it waits for nobody.
+    pub(crate) fn grow_at(&self, path: &Path) -> Result<Growing, WorkerError> {
+        let Some(ceiling) = self.state.ceiling() else { return Ok(Growing::default()) };
+        let paths = vec![path.to_owned()];
+        let what = What { name: STEP, paths, expected: None, hasty: true };
+        let growth = Some(ceiling.grow(what, &|| false)?);
+        Ok(Growing { growth, gate: Arc::default() })
     }
 }
 
@@ -129,6 +139,20 @@ impl Growing {
         match &self.growth {
             Some(growth) => Ok(growth.also_at(paths)?),
             None => Ok(()),
+        }
+    }
+
+    /// It is held by `brake`, too.
+    pub(crate) fn held_by(&self, brake: Arc<dyn Brake>) {
+        if let Some(growth) = &self.growth {
+            growth.hold_by(brake);
+        }
+    }
+
+    /// From now on it fails where it would have to wait for others: they may wait for it.
+    pub(crate) fn waits_for_nobody(&self) {
+        if let Some(growth) = &self.growth {
+            growth.hurry();
         }
     }
 

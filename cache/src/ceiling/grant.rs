@@ -33,12 +33,14 @@ pub(super) struct Want {
     pub(super) more: u64,
     /// Less than this does not help, in bytes.
     pub(super) least: u64,
+    /// Whether it waits for nobody.
+    pub(super) hasty: bool,
 }
 
 impl Want {
     /// To have `more` bytes ahead of what is written, or somewhat less.
     pub(super) fn ahead(number: u64, written: u64, more: u64) -> Self {
-        Self { number, written, more, least: (more / LEAST_PART).max(1) }
+        Self { number, written, more, least: (more / LEAST_PART).max(1), hasty: false }
     }
 
     /// Whether nothing less is of use.
@@ -154,7 +156,8 @@ impl Inner {
                         let idle = ledger.others_idle(&self.lease) && began.elapsed() < PATIENCE;
                         let hope = ledger.others_run(want.number) || idle;
                         // Of those who all wait for each other, the last one gives way.
-                        if !hope && (want.all() || ledger.is_youngest(want.number)) {
+                        let last = want.all() || ledger.is_youngest(want.number);
+                        if want.hasty || (!hope && last) {
                             return Err(Refused::Full(Box::new(self.full(name, want, &locked))));
                         }
                         if let Some(entry) = ledger.entry(want.number) {

@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) brakes: Vec<Arc<dyn Brake>>,
     failure: Option<Box<Full>>,
     worst: Worst,
+    /// Whether it waits for nobody.
+    hasty: bool,
     /// When it was walked last.
     looked: Instant,
     over: bool,
@@ -45,6 +47,7 @@ impl Growth {
         let written = measure::usage(&what.paths);
         let more = what.expected.unwrap_or_else(|| inner.limit.ahead());
         let mut want = Want::ahead(0, written, more);
+        want.hasty = what.hasty;
         if what.expected.is_some() {
             want.least = more;
         }
@@ -82,6 +85,7 @@ impl Growth {
                 brakes: Vec::new(),
                 failure: None,
                 worst: Worst::default(),
+                hasty: what.hasty,
                 looked: Instant::now(),
                 over: false,
             }),
@@ -121,6 +125,12 @@ impl Growth {
     /// Says what holds it. All that writes must be held by one of them.
     pub fn hold_by(&self, brake: Arc<dyn Brake>) {
         self.state().brakes.push(brake);
+    }
+
+    /// From now on it fails where it would have to wait for others, as
+    /// [`What::hasty`](super::What::hasty) says.
+    pub fn hurry(&self) {
+        self.state().hasty = true;
     }
 
     /// It will write at `paths`, too. What is there already was counted as there until now.
@@ -178,7 +188,8 @@ impl Growth {
         };
         let ahead = self.inner.limit.ahead().max(granted.saturating_sub(written));
         let more = bytes.saturating_add(ahead);
-        let want = Want { number: self.number, written, more, least: bytes };
+        let hasty = self.state().hasty;
+        let want = Want { number: self.number, written, more, least: bytes, hasty };
         let never = |pause: Duration| self.sleep_unless(pause, &|| false);
         let tell = |text: &str| self.inner.note(text.to_owned());
         match self.inner.obtain(&self.name, &want, &never, &tell) {
@@ -241,7 +252,8 @@ impl Growth {
     }
 
     fn want(&self, written: u64) -> Want {
-        Want::ahead(self.number, written, self.inner.limit.ahead())
+        let hasty = self.state().hasty;
+        Want { hasty, ..Want::ahead(self.number, written, self.inner.limit.ahead()) }
     }
 
     /// Writes down where it writes by now.

@@ -179,6 +179,8 @@ pub struct What<'a> {
     pub paths: Vec<PathBuf>,
     /// How much it will write, in bytes, if that is known.
     pub expected: Option<u64>,
+    /// Whether it fails where it would have to wait for others: it holds what they may wait for.
+    pub hasty: bool,
 }
 
 /// Why there is no reservation.

@@ -75,7 +75,7 @@ impl Place {
     }
 
     fn what(&self, name: &'static str) -> What<'static> {
-        What { name, paths: vec![self.path("grows").join(name)], expected: None }
+        What { name, paths: vec![self.path("grows").join(name)], ..What::default() }
     }
 
     fn ledger(&self) -> Ledger {

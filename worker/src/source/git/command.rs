@@ -13,9 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use solver::{StepContext, Stream};
+use sys::stop::{Stopped, stop_below};
 
 use super::environment::GitEnvironment;
 use super::error::{GitError, advice};
+use super::hold::Hold;
 
 /// The most that is read of git's standard output, in bytes.
 const MAX_OUTPUT: u64 = 64 << 20;
@@ -129,6 +131,8 @@ impl<'a> Call<'a> {
 pub(super) struct Git<'a> {
     pub(super) environment: &'a GitEnvironment,
     pub(super) context: &'a StepContext<'a>,
+    /// What holds it below the ceiling of the cache.
+    pub(super) hold: &'a Hold<'a>,
 }
 
 /// How a call ended.
@@ -203,7 +207,7 @@ impl Git<'_> {
     }
 
     fn end(&self, call: &Call<'_>) -> Result<Ended, GitError> {
-        if self.context.cancel.is_cancelled() {
+        if self.is_over() {
             return Err(GitError::Cancelled);
         }
         let mut child = self.command(call).spawn().map_err(|error| match error.kind() {
@@ -211,6 +215,7 @@ impl Git<'_> {
             _ => GitError::Run(error),
         })?;
         let group = Group::of(&child);
+        let engaged = self.hold.brake().engage(group.clone());
         let guard = group.clone().map(|group| self.context.cancel.on_cancel(move || group.kill()));
         let read = self.read(call, &mut child);
         if read.is_err() {
@@ -221,12 +226,17 @@ impl Git<'_> {
             Some(group) => group.wait(&mut child),
             None => child.wait(),
         };
-        drop(guard);
-        if self.context.cancel.is_cancelled() {
+        drop((guard, engaged));
+        if self.is_over() {
             return Err(GitError::Cancelled);
         }
         let (stdout, stderr) = read?;
         Ok(Ended { status: status.map_err(GitError::Run)?, stdout, stderr })
+    }
+
+    /// Whether nothing is to run any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.context.cancel.is_cancelled() || self.hold.brake().is_stopped()
     }
 
     /// Reads all that it writes.
@@ -300,19 +310,40 @@ fn uses_ssh(call: &Call<'_>) -> bool {
 
 /// The process group of a call, until it was waited for: then the id may be another one's.
 #[derive(Clone)]
-struct Group(Arc<Mutex<Option<Pid>>>);
+pub(super) struct Group(Arc<Mutex<Option<Pid>>>);
 
 impl Group {
-    fn of(child: &Child) -> Option<Self> {
+    pub(super) fn of(child: &Child) -> Option<Self> {
         let pid = Pid::from_raw(i32::try_from(child.id()).ok()?)?;
         Some(Self(Arc::new(Mutex::new(Some(pid)))))
     }
 
-    fn kill(&self) {
+    pub(super) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Stops it; when this returns, it writes nothing. What did not hear of it, because it left
+    /// the group, is what this returns.
+    pub(super) fn stop(&self) -> Option<Stopped> {
+        let pid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = (*pid)?;
+        let _ = kill_process_group(pid, Signal::STOP);
+        // It is our child: this returns when it has stopped, or ended.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
+        Some(stop_below(pid.as_raw_nonzero().get()))
+    }
+
+    /// Lets it go on after [`stop`](Self::stop).
+    pub(super) fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pid) = *pid {
             // One that is gone is what was wanted.
-            let _ = kill_process_group(pid, Signal::KILL);
+            let _ = kill_process_group(pid, signal);
         }
     }
 

@@ -166,8 +166,20 @@ impl From<GitError> for WorkerError {
     fn from(error: GitError) -> Self {
         match error {
             GitError::Cancelled => Self::Cancelled,
+            GitError::Cache(cache::CacheError::Full(full)) => Self::Full(full),
             GitError::Cache(error) => Self::Cache(error),
             other => Self::Git(Box::new(other)),
+        }
+    }
+}
+
+impl From<WorkerError> for GitError {
+    fn from(error: WorkerError) -> Self {
+        match error {
+            WorkerError::Cancelled => Self::Cancelled,
+            WorkerError::Full(full) => Self::Cache(cache::CacheError::Full(full)),
+            WorkerError::Cache(error) => Self::Cache(error),
+            other => Self::Run(io::Error::other(other)),
         }
     }
 }

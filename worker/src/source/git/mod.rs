@@ -5,6 +5,7 @@ mod access;
 mod command;
 mod environment;
 mod error;
+mod hold;
 mod resolve;
 mod settle;
 mod store;
@@ -35,12 +36,11 @@ use command::Git;
 pub use environment::GitEnvironment;
 use error::At;
 pub use error::GitError;
+use hold::Hold;
 use resolve::Resolved;
 use store::Store;
 use tree::Checkout;
 
-/// Where repositories are, in the state directory.
-const REPOSITORIES: &str = "git-v1";
 /// The domain of facts that tell when a commit was committed.
 const TIME_FACT: &str = "git-commit-time";
 /// The domain of the identity of a tree whose files have the time of a commit.
@@ -78,7 +78,8 @@ impl Engine {
     ) -> Result<String, WorkerError> {
         let access = Access::new(source, secrets)?;
         let store = Store(self.state.repositories());
-        let resolved = resolve::resolve(self.git(context), store, &access, source)?;
+        let hold = Hold::of_questions(self);
+        let resolved = resolve::resolve(self.git(context, &hold), store, &access, source)?;
         let commit = resolved.commit.clone();
         let mut all = self.git.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(source.clone(), resolved);
@@ -101,7 +102,8 @@ impl Engine {
         if let Some(seconds) = known {
             return Ok(Timestamp::from_seconds(seconds));
         }
-        let (git, access) = (self.git(context), Access::new(source, secrets)?);
+        let hold = Hold::of_questions(self);
+        let (git, access) = (self.git(context, &hold), Access::new(source, secrets)?);
         let mut read = |repository: &Path| tree::commit_time(git, commit, repository);
         let seconds = Store(self.state.repositories()).with(git, &access, commit, &mut read)?;
         self.note_time(commit, seconds)?;
@@ -113,8 +115,8 @@ impl Engine {
         Ok(self.state.put_fact(TIME_FACT, commit.as_bytes(), text.as_bytes())?)
     }
 
-    fn git<'a>(&'a self, context: &'a StepContext<'a>) -> Git<'a> {
-        Git { environment: &self.git.environment, context }
+    fn git<'a>(&'a self, context: &'a StepContext<'a>, hold: &'a Hold<'a>) -> Git<'a> {
+        Git { environment: &self.git.environment, context, hold }
     }
 
     /// Checks `commit` of `source` out into a snapshot.
@@ -126,13 +128,10 @@ impl Engine {
         context: &StepContext<'_>,
     ) -> Result<Made, WorkerError> {
         let writable = self.prepare(None)?;
-        // What is fetched is counted, too. The program is not held: it is refused at its end.
-        let fetched = vec![self.state.root().join(REPOSITORIES)];
-        let time = writable.growing.also_at(fetched).and_then(|()| {
-            writable.growing.watched(&teller(context), || {
-                self.git_tree(&writable, source, commit, secrets, context)
-                    .map_err(WorkerError::from)
-            })
+        let hold = Hold::of_step(self, &writable.growing);
+        let git = self.git(context, &hold);
+        let time = writable.growing.watched(&teller(context), || {
+            self.git_tree(&writable, source, commit, secrets, git).map_err(WorkerError::from)
         });
         let time = match time {
             Ok(time) => time,
@@ -165,7 +164,7 @@ impl Engine {
         source: &GitSource,
         commit: &str,
         secrets: &dyn Secrets,
-        context: &StepContext<'_>,
+        git: Git<'_>,
     ) -> Result<i64, GitError> {
         let dir = self.snapshotter.dir().join(writable.active.dir_name());
         let dir = std::path::absolute(&dir).at("find", &dir)?;
@@ -173,7 +172,7 @@ impl Engine {
         // In a directory of the repository, `.git` has no place (BuildKit: `source/git`).
         let keep = source.keep_git_dir && source.subdir.is_none();
         let mut checkout = Checkout {
-            git: self.git(context),
+            git,
             store: Store(self.state.repositories()),
             source,
             keep,
@@ -197,7 +196,7 @@ impl Engine {
                 time
             }
         };
-        if context.cancel.is_cancelled() {
+        if git.is_over() {
             return Err(GitError::Cancelled);
         }
         settle::settle(&tree, (source.mtime == Mtime::Commit).then_some(time))?;

@@ -23,6 +23,8 @@ const ROUNDS: usize = 3;
 /// Lock files of git, which a killed one leaves behind.
 const LOCKS: [&str; 5] =
     ["shallow.lock", "config.lock", "HEAD.lock", "packed-refs.lock", "refs/commits.lock"];
+/// Where packs are.
+const PACKS: &str = "objects/pack";
 /// What packs begin with that are not complete.
 const PARTS: &str = "tmp_";
 
@@ -126,6 +128,25 @@ impl<'a> Store<'a> {
         fetch: &dyn Fn(&Path) -> Result<(), GitError>,
     ) -> Result<(), GitError> {
         let path = repository.path();
+        git.hold.fetching(path, git.context, || {
+            let filled = self.fill_counted(git, access, repository, length, fetch);
+            if git.is_over() {
+                // Nobody goes on with it.
+                remove_parts(&path.join(PACKS));
+            }
+            filled
+        })
+    }
+
+    fn fill_counted(
+        &self,
+        git: Git<'_>,
+        access: &Access<'_>,
+        repository: &Repository<'_>,
+        length: usize,
+        fetch: &dyn Fn(&Path) -> Result<(), GitError>,
+    ) -> Result<(), GitError> {
+        let path = repository.path();
         let new = !path.exists();
         let filled = prepare(git, access, path, length).and_then(|()| fetch(path));
         match filled {
@@ -173,7 +194,7 @@ fn prepare(git: Git<'_>, access: &Access<'_>, path: &Path, length: usize) -> Res
         // Nobody else works here: we have the lock that counts.
         let _ = fs::remove_file(path.join(lock));
     }
-    remove_parts(&path.join("objects/pack"));
+    remove_parts(&path.join(PACKS));
     for entry in fs::read_dir(path.join(KEPT)).into_iter().flatten().flatten() {
         if entry.path().extension().is_some_and(|e| e == "lock") {
             let _ = fs::remove_file(entry.path());
