@@ -7,20 +7,22 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use oci::layer::{ContentHash, LayerManifest, Tree, TreePath};
+use oci::layer::{ContentHash, LayerManifest, TreePath};
 use sys::fuse::FuseOverlay;
 use sys::mount::{Mount, MountFlags, MountSource, Overlay, Upper};
 use sys::root::{Context, Root};
 use sys::walk;
 
 use crate::damage::Findings;
+use crate::foundation::Foundations;
+use crate::lineage::Lineages;
 use crate::{Error, Result, SnapshotId, Unpacked, meta, replica};
 
 /// What a directory ends with that is being written.
 pub const ACTIVE_SUFFIX: &str = ".active";
 
 /// What a directory ends with that is being deleted.
-const TRASH_SUFFIX: &str = ".trash";
+pub const TRASH_SUFFIX: &str = ".trash";
 
 /// What the directories of [`Snapshotter::probe`] begin with.
 pub(crate) const PROBE_PREFIX: &str = "probe-";
@@ -32,7 +34,7 @@ const EMPTY: &str = "empty";
 
 /// The longest chain that is followed. An overlay has at most 500 layers (Linux,
 /// `OVL_MAX_STACK`); what is longer is a circle.
-const MAX_CHAIN: usize = 4096;
+pub(crate) const MAX_CHAIN: usize = 4096;
 
 /// How snapshots are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +132,8 @@ pub struct Snapshotter {
     program: Option<PathBuf>,
     /// Snapshots never change, so what was read stays true.
     known: Mutex<HashMap<SnapshotId, Known>>,
+    pub(crate) lineages: Lineages,
+    pub(crate) foundations: Foundations,
     pub(crate) findings: Findings,
 }
 
@@ -152,8 +156,15 @@ impl Snapshotter {
     /// If it can't be created.
     pub fn open(dir: &Path, kind: Kind) -> Result<Self> {
         std::fs::create_dir_all(dir.join(EMPTY)).context("cannot create directory", dir)?;
-        let (known, findings) = (Mutex::default(), Findings::default());
-        Ok(Self { dir: dir.to_owned(), kind, program: None, known, findings })
+        Ok(Self {
+            dir: dir.to_owned(),
+            kind,
+            program: None,
+            known: Mutex::default(),
+            lineages: Lineages::default(),
+            foundations: Foundations::default(),
+            findings: Findings::default(),
+        })
     }
 
     /// Names the program fuse-overlayfs, which [`Kind::FuseOverlay`] needs for every mount.
@@ -179,7 +190,25 @@ impl Snapshotter {
 
     /// Forgets what was read, and tells of which snapshots.
     pub(crate) fn forget_all(&self) -> Vec<SnapshotId> {
-        self.known().drain().map(|(id, _)| id).collect()
+        let all = self.known().drain().map(|(id, _)| id).collect();
+        self.forget_chains();
+        all
+    }
+
+    /// Forgets one that is not there any more.
+    fn forget(&self, id: &SnapshotId) {
+        self.known().remove(id);
+        self.forget_chains();
+    }
+
+    fn forget_chains(&self) {
+        self.lineages.forget();
+        self.foundations.forget();
+    }
+
+    /// A snapshot that was looked at.
+    pub(crate) fn known_snapshot(&self, id: &SnapshotId) -> Option<Snapshot> {
+        self.known().get(id).map(|known| known.snapshot.clone())
     }
 
     /// The snapshots that were looked at.
@@ -294,15 +323,18 @@ impl Snapshotter {
         if lowers.is_empty() {
             return Ok(bind(fs, MountFlags::default()));
         }
-        let work = active.dir.join("work");
+        let source = self.source(self.writable(active, lowers)?)?;
+        Ok(Mount { target: "/".into(), source, flags: MountFlags::default() })
+    }
+
+    /// The overlay of an active snapshot on `lowers`, with a new work directory.
+    pub(crate) fn writable(&self, active: &Active, lowers: Vec<PathBuf>) -> Result<Overlay> {
         let dir = Root::at(&active.dir)?;
         dir.remove_all("work")?;
         dir.mkdir("work", 0o700)?;
-        let upper = Some(Upper { dir: fs, work });
+        let upper = Some(Upper { dir: active.dir.join("fs"), work: active.dir.join("work") });
         let user_xattr = self.kind.user_xattr();
-        let overlay = Overlay { lowers, upper, user_xattr, volatile: true, redirects: false };
-        let source = self.source(overlay)?;
-        Ok(Mount { target: "/".into(), source, flags: MountFlags::default() })
+        Ok(Overlay { lowers, upper, user_xattr, volatile: true, redirects: false })
     }
 
     /// How to mount a snapshot, read-only, at `/`; without one an empty directory.
@@ -338,22 +370,6 @@ impl Snapshotter {
             sys::fuse::at_rest(&fs).map(drop).context("cannot finish the overlay of", &fs)?;
         }
         Ok(())
-    }
-
-    /// The layers' directories, topmost first, each of them once: an overlay that is given a
-    /// directory twice is refused (`ELOOP`). What a layer does not show in its highest place it
-    /// does not show further down either.
-    fn lowers(&self, id: Option<&SnapshotId>) -> Result<Vec<PathBuf>> {
-        let Some(id) = id else { return Ok(Vec::new()) };
-        let mut lowers = Vec::new();
-        let mut seen = HashSet::new();
-        for id in self.chain(id)?.into_iter().rev() {
-            let layer = self.layer_of(&id)?;
-            if seen.insert(layer) {
-                lowers.push(self.present_fs(&layer)?);
-            }
-        }
-        Ok(lowers)
     }
 
     /// Writes the describing files into the complete directory `dir` and gives it its name.
@@ -400,12 +416,11 @@ impl Snapshotter {
     /// [`Error::NotFound`]; [`Error::Corrupt`].
     pub fn get(&self, id: &SnapshotId) -> Result<Snapshot> {
         let path = self.path(*id);
-        let known = self.known().get(id).map(|known| known.snapshot.clone());
-        match known {
+        match self.known_snapshot(id) {
             // Another process may have removed it.
             Some(snapshot) if path.join(meta::META).exists() => Ok(snapshot),
             Some(_) => {
-                self.known().remove(id);
+                self.forget(id);
                 Err(Error::NotFound(*id))
             }
             None => {
@@ -457,53 +472,6 @@ impl Snapshotter {
         Ok(manifest)
     }
 
-    /// The merged view of a snapshot's chain; without one an empty one.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`]; [`Error::Corrupt`].
-    pub fn tree(&self, id: Option<&SnapshotId>) -> Result<Tree> {
-        let Some(id) = id else { return Ok(Tree::default()) };
-        let layers: Result<Vec<_>> = self.chain(id)?.iter().map(|id| self.manifest(id)).collect();
-        Ok(Tree::new(layers?))
-    }
-
-    /// The snapshots that `id` consists of, the lowest first, itself last.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] for the first one that is missing, or whose layer is;
-    /// [`Error::Corrupt`].
-    pub fn chain(&self, id: &SnapshotId) -> Result<Vec<SnapshotId>> {
-        let mut chain = vec![*id];
-        let leaf = self.get(id)?;
-        let mut parent = leaf.parent;
-        self.find_layer(leaf.layer)?;
-        while let Some(next) = parent {
-            if chain.len() >= MAX_CHAIN {
-                let path = self.path(*id).join(meta::META);
-                return Err(Error::Corrupt { path, reason: "its parents make a circle".into() });
-            }
-            chain.push(next);
-            let known = self.known().get(&next).map(|known| known.snapshot.clone());
-            let snapshot = match known {
-                Some(snapshot) => snapshot,
-                None => self.get(&next)?,
-            };
-            self.find_layer(snapshot.layer)?;
-            parent = snapshot.parent;
-        }
-        chain.reverse();
-        Ok(chain)
-    }
-
-    /// That the snapshot is there whose layer another one has.
-    fn find_layer(&self, layer: Option<SnapshotId>) -> Result<()> {
-        let Some(layer) = layer else { return Ok(()) };
-        if !self.known().contains_key(&layer) {
-            self.get(&layer)?;
-        }
-        Ok(())
-    }
-
     /// Opens a regular file that the snapshot's own layer has, a hard link included.
     ///
     /// # Errors
@@ -526,7 +494,7 @@ impl Snapshotter {
     }
 
     /// Where the files of a snapshot are, if they are.
-    fn present_fs(&self, id: &SnapshotId) -> Result<PathBuf> {
+    pub(crate) fn present_fs(&self, id: &SnapshotId) -> Result<PathBuf> {
         let fs = self.fs(*id)?;
         if fs.is_dir() {
             return Ok(fs);
@@ -543,7 +511,7 @@ impl Snapshotter {
     /// # Errors
     /// [`Error::NotFound`]; what can't be deleted stays as garbage.
     pub fn remove(&self, id: &SnapshotId) -> Result<()> {
-        self.known().remove(id);
+        self.forget(id);
         match self.trash(&self.path(*id)) {
             Err(Error::Path(error)) if error.kind() == io::ErrorKind::NotFound => {
                 Err(Error::NotFound(*id))

@@ -9,7 +9,8 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    open_tree,
 };
 
 use crate::mount::{MountError, MountFlags};
@@ -53,6 +54,14 @@ impl FsContext {
     pub(crate) fn flag(&self, key: &CStr) -> Result<(), MountError> {
         let option = key.to_string_lossy().into_owned();
         fsconfig_set_flag(&self.fd, key).map_err(|errno| self.refused(option.clone(), errno))?;
+        self.note(&option);
+        Ok(())
+    }
+
+    pub(crate) fn descriptor(&self, key: &CStr, value: BorrowedFd<'_>) -> Result<(), MountError> {
+        let option = format!("{}={}", key.to_string_lossy(), value.as_raw_fd());
+        fsconfig_set_fd(&self.fd, key, value)
+            .map_err(|errno| self.refused(option.clone(), errno))?;
         self.note(&option);
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! descriptor is closed: a killed process leaves no mount behind.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::detached::{self, FsContext, Propagation};
 use crate::fuse::FuseOverlay;
 use crate::overlay;
-pub use crate::overlay::appends_layers;
+pub use crate::overlay::{MAX_LOWERS, appends_layers};
 
 /// One mount of a file system plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +116,22 @@ pub struct Upper {
     pub dir: PathBuf,
     /// An empty directory on the same file system.
     pub work: PathBuf,
+}
+
+impl Overlay {
+    /// Makes the mount, detached, on top of the directory that `lowest` is open on: a detached mount
+    /// may be that since Linux 6.15. If that is an overlay too, files in it have other device
+    /// numbers than what is above them.
+    ///
+    /// # Errors
+    /// The step that failed, also on kernels that cannot do this.
+    pub fn open_on(
+        &self,
+        lowest: BorrowedFd<'_>,
+        flags: MountFlags,
+    ) -> Result<OwnedFd, MountError> {
+        overlay::open_by_appending(self, Some(lowest), flags)
+    }
 }
 
 /// A mount step that failed.

@@ -11,7 +11,7 @@
 
 use std::ffi::CString;
 use std::fmt::Write as _;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -27,9 +27,9 @@ use crate::detached::{self, FsContext, Propagation};
 use crate::mount::{self, MountError, MountFlags, Overlay, c_string};
 
 /// As many lower directories has one overlay (Linux: `fs/overlayfs/params.h`, `OVL_MAX_STACK`).
-const LOWERS: usize = 500;
+pub const MAX_LOWERS: usize = 500;
 /// As many have two, one in the other; three are refused (Linux: `FILESYSTEM_MAX_STACK_DEPTH`).
-const MOST: usize = 2 * LOWERS - 1;
+const MOST: usize = 2 * MAX_LOWERS - 1;
 /// `mount(2)` takes one page of options, with the ending NUL.
 const OPTION_BYTES: usize = 4095;
 /// `fsconfig(2)` takes strings of 256 bytes, with the ending NUL.
@@ -45,10 +45,10 @@ pub(crate) fn open(overlay: &Overlay, flags: MountFlags) -> Result<OwnedFd, Moun
         (lowers, _) if lowers.len() > MOST => {
             Err(MountError::TooManyLowers { layers: lowers.len(), most: MOST })
         }
-        (lowers, _) if lowers.len() > LOWERS => {
+        (lowers, _) if lowers.len() > MAX_LOWERS => {
             in_helper_thread(|| open_nested_in_own_namespace(overlay, flags))
         }
-        _ if appends_layers() => open_by_appending(overlay, flags),
+        _ if appends_layers() => open_by_appending(overlay, None, flags),
         _ => open_by_mount(overlay, flags),
     }
 }
@@ -74,7 +74,12 @@ fn redirect(overlay: &Overlay) -> &'static str {
     }
 }
 
-fn open_by_appending(overlay: &Overlay, flags: MountFlags) -> Result<OwnedFd, MountError> {
+/// With the directory `lowest` below all others, if there is one.
+pub(crate) fn open_by_appending(
+    overlay: &Overlay,
+    lowest: Option<BorrowedFd<'_>>,
+    flags: MountFlags,
+) -> Result<OwnedFd, MountError> {
     let context = FsContext::begin("overlay")?;
     let mut held = Vec::new();
     let redirect = c_string(redirect(overlay).as_ref())?;
@@ -86,6 +91,11 @@ fn open_by_appending(overlay: &Overlay, flags: MountFlags) -> Result<OwnedFd, Mo
     }
     for lower in &overlay.lowers {
         context.string(c"lowerdir+", &plain_name(lower, &mut held)?)?;
+    }
+    if let Some(lowest) = lowest {
+        // Inode numbers of two file systems would be mixed, and the kernel's log be told each time.
+        context.string(c"xino", c"off")?;
+        context.descriptor(c"lowerdir+", lowest)?;
     }
     if let Some(upper) = &overlay.upper {
         context.string(c"upperdir", &plain_name(&upper.dir, &mut held)?)?;
@@ -147,7 +157,7 @@ fn open_nested_in_own_namespace(
     flags: MountFlags,
 ) -> Result<OwnedFd, MountError> {
     enter_own_namespace()?;
-    let (above, lowest) = overlay.lowers.split_at(overlay.lowers.len() - LOWERS);
+    let (above, lowest) = overlay.lowers.split_at(overlay.lowers.len() - MAX_LOWERS);
     let inner =
         Overlay { lowers: lowest.to_vec(), upper: None, volatile: false, ..overlay.clone() };
     let inner = open(&inner, MountFlags::default().read_only())?;

@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::error::WorkerError;
 use crate::output::{Output, Rewrite, TreeOutput};
 use crate::remote_cache::question;
-use crate::result::{Made, root_of};
+use crate::result::{Made, Writable, root_of};
 
 /// A copy's source tree and what is selected of it.
 pub(crate) struct Selection {
@@ -71,14 +71,7 @@ impl Engine {
         let contents = Contents::default();
         let stopped = || active.growing.pass() || context.cancel.is_cancelled();
         let applied = active.growing.watched(&teller(context), || {
-            self.snapshotter.rootfs(&active.active).map_err(WorkerError::from).and_then(|m| {
-                let target = match &m.source {
-                    // A plain copy takes no mount, which a host may refuse.
-                    MountSource::Bind { source, .. } => {
-                        Root::at(source).map_err(crate::copy::CopyError::from)?
-                    }
-                    _ => Root::new(m.open().map_err(|e| WorkerError::Mount(Box::new(e)))?),
-                };
+            self.writable_root(&active).and_then(|target| {
                 let mut selections = selections.iter();
                 let landing = Landing::default();
                 op.actions.iter().try_for_each(|action| match action {
@@ -102,6 +95,21 @@ impl Engine {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// The root of a snapshot that is written by this process.
+    fn writable_root(&self, writable: &Writable) -> Result<Root, WorkerError> {
+        if let Some(mount) = self.snapshotter.open_on_foundation(&writable.active)? {
+            return Ok(Root::new(mount));
+        }
+        let mount = self.snapshotter.rootfs(&writable.active)?;
+        match &mount.source {
+            // A plain copy takes no mount, which a host may refuse.
+            MountSource::Bind { source, .. } => {
+                Ok(Root::at(source).map_err(crate::copy::CopyError::from)?)
+            }
+            _ => Ok(Root::new(mount.open().map_err(|e| WorkerError::Mount(Box::new(e)))?)),
         }
     }
 

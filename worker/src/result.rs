@@ -145,7 +145,7 @@ impl Engine {
         if let Some(text) = &payload.snapshot {
             let id: SnapshotId = text.parse().ok()?;
             // The whole chain: a hole below the leaf makes it as useless as a missing leaf.
-            let exists = || self.snapshotter.chain(&id).is_ok();
+            let exists = || self.snapshotter.find(&id).is_ok();
             lease = Some(self.state.lease().hold_if(Holding::Snapshot, text, exists).ok()??);
             snapshot = Some(id);
             if let Err(error) = self.state.last_used().touch(text) {

@@ -198,7 +198,7 @@ impl Collector for Snapshots<'_> {
         match Payload::decode(payload) {
             None => false,
             Some(payload) => match payload.snapshot_id() {
-                Some(id) => self.engine.snapshotter.chain(&id).is_ok(),
+                Some(id) => self.engine.snapshotter.find(&id).is_ok(),
                 None => payload.snapshot.is_none(),
             },
         }

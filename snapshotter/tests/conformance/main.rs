@@ -3,6 +3,7 @@
 //! After every step the mounted view is compared with what the manifests say, entry by entry.
 
 mod changes;
+mod foundation;
 mod harness;
 mod layers;
 mod life;

@@ -77,7 +77,7 @@ fn exercise(open: fn(&Overlay, MountFlags) -> Result<OwnedFd, MountError>) {
 #[test]
 fn privileged_hundreds_of_layers_one_by_one() {
     if root() && appends_layers() {
-        exercise(open_by_appending);
+        exercise(|overlay, flags| open_by_appending(overlay, None, flags));
     }
 }
 
@@ -110,7 +110,7 @@ fn privileged_more_layers_than_one_overlay_takes() {
     let refused = open(&overlay, MountFlags::default()).unwrap_err();
     assert!(refused.to_string().contains("1000 layers: the kernel takes at most 999"), "{refused}");
     overlay.lowers.pop();
-    for count in [MOST, LOWERS + 1, LOWERS] {
+    for count in [MOST, MAX_LOWERS + 1, MAX_LOWERS] {
         overlay.lowers.truncate(count);
         // Whoever mounts an upper directory a second time clears what the first one left.
         let _ = fs::remove_dir_all(dir.join("work/work"));
@@ -134,7 +134,9 @@ fn privileged_odd_paths() {
     if !root() {
         return;
     }
-    for open in [open_by_appending, open_by_mount] {
+    type Open = fn(&Overlay, MountFlags) -> Result<OwnedFd, MountError>;
+    let appending: Open = |overlay, flags| open_by_appending(overlay, None, flags);
+    for open in [appending, open_by_mount] {
         let (_temp, dir) = place();
         let odd = dir.join("a:b,c\\d e");
         let deep = dir.join("x".repeat(120)).join("y".repeat(120)).join("z".repeat(60));
