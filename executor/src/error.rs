@@ -56,7 +56,7 @@ pub enum ExecError {
     },
     /// The program exists but cannot be started: no permission, or no format that the kernel
     /// knows (another architecture, a script without `#!`).
-    #[error("exec {path:?}: {errno}")]
+    #[error("exec {path:?}: {}", not_executable(*errno))]
     NotExecutable {
         /// Its path.
         path: String,
@@ -193,4 +193,18 @@ pub enum Unsupported {
     /// An architecture without a system call table.
     #[error("there is no system call filter for this machine's architecture")]
     Architecture,
+}
+
+fn not_executable(errno: Errno) -> String {
+    let machine = std::env::consts::ARCH;
+    match errno {
+        Errno::ACCESS => {
+            "permission denied: it is no file that the user of the step may execute".into()
+        }
+        Errno::NOEXEC => format!(
+            "exec format error: it is neither a program for this machine ({machine}) nor a script \
+             that begins with #! and its interpreter"
+        ),
+        errno => errno.to_string(),
+    }
 }

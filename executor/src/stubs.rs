@@ -97,27 +97,37 @@ impl Stubs {
 
     fn remove(&mut self) -> Result<(), Errno> {
         let mut removed = Ok(());
-        let times: Vec<Option<Timestamps>> = self.parents.iter().map(Parent::times_after).collect();
+        let times: Vec<Option<Timestamps>> = self.parents.iter().map(Parent::times).collect();
+        let mut changed = vec![false; times.len()];
         for made in self.made.drain(..).rev() {
             let dir = &self.parents[made.parent].dir;
             let Ok(stat) = rustix::fs::statat(dir, &made.name, AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
             };
-            if identity(&stat) != made.identity || (!made.is_dir && stat.st_size != 0) {
+            if identity(&stat) != made.identity {
+                continue;
+            }
+            if !made.is_dir && stat.st_size != 0 {
+                changed[made.parent] = true;
                 continue;
             }
             let flags = if made.is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             match rustix::fs::unlinkat(dir, &made.name, flags) {
-                // A directory that is not empty stays: it is the process's now.
-                Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
+                Ok(()) | Err(Errno::NOENT) => {}
+                // A directory that is not empty stays: it is the process's now, and so is the
+                // change of the one that it is in.
+                Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                    changed[made.parent] = true;
+                }
                 Err(errno) => removed = Err(errno),
             }
         }
-        for (parent, times) in self.parents.iter().zip(times) {
-            if let Some(times) = times {
-                // Fails for a stub's own directory, which is gone.
-                let _ = rustix::fs::utimensat(&parent.dir, ".", &times, AtFlags::empty());
-            }
+        for ((parent, times), changed) in self.parents.iter().zip(times).zip(changed) {
+            let Some(times) = times else { continue };
+            let changed = changed || !same_time(&times.last_modification, &parent.with_stubs);
+            let times = if changed { &times } else { &parent.before };
+            // Fails for a stub's own directory, which is gone.
+            let _ = rustix::fs::utimensat(&parent.dir, ".", times, AtFlags::empty());
         }
         removed
     }
@@ -135,11 +145,9 @@ impl Drop for Stubs {
 }
 
 impl Parent {
-    /// The times that the directory shall have after the removal.
-    fn times_after(&self) -> Option<Timestamps> {
-        let now = timestamps(&rustix::fs::fstat(&self.dir).ok()?);
-        let same = same_time(&now.last_modification, &self.with_stubs);
-        Some(if same { self.before.clone() } else { now })
+    /// The times of the directory, to be asked for before stubs are removed.
+    fn times(&self) -> Option<Timestamps> {
+        rustix::fs::fstat(&self.dir).ok().map(|stat| timestamps(&stat))
     }
 }
 
@@ -266,5 +274,7 @@ mod tests {
         let after = fs::metadata(temp.path().join("etc")).unwrap().modified().unwrap();
         assert_eq!(after, own);
         assert_ne!(after, old);
+        // What became of a stub is new to the directory that it is in.
+        assert_ne!(fs::metadata(temp.path()).unwrap().modified().unwrap(), old);
     }
 }

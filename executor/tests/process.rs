@@ -84,8 +84,8 @@ fn privileged_programs_that_do_not_start() {
     let message = |name: &str| it.try_run(&it.spec(&[name])).unwrap_err().to_string();
     assert_eq!(message("nothing"), r#"exec "nothing": executable file not found in $PATH"#);
     assert_eq!(message("/bin/nothing"), r#"exec "/bin/nothing": no such file or directory"#);
-    assert!(message("noexec").starts_with(r#"exec "/bin/noexec": Permission denied"#));
-    assert!(message("noformat").starts_with(r#"exec "/bin/noformat": Exec format error"#));
+    assert!(message("noexec").starts_with(r#"exec "/bin/noexec": permission denied"#));
+    assert!(message("noformat").starts_with(r#"exec "/bin/noformat": exec format error"#));
     assert!(message("noloader").contains("interpreter"));
     let mut spec = it.spec(&["true"]);
     spec.env = vec![("PATH".into(), "/sbin".into())];
