@@ -46,7 +46,9 @@ pub(crate) fn fold(store: &Store) -> Result<bool, CacheError> {
         }
         writer.apply(&changes(store, &read))?;
         store.syncer.counted(1);
-        store.journal.remove(&read)?;
+        if !store.journal.remove(&read)? {
+            return Ok(false);
+        }
         if !full {
             return Ok(!unread);
         }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use solver::{ActionKey, ContentId};
 
@@ -12,6 +13,9 @@ use crate::lock::{FileLock, Mode};
 
 /// A stored value is never larger; a file that is has been damaged.
 pub(crate) const MAX_VALUE: u64 = 16 << 20;
+
+/// How long to wait for those who publish, each for a moment, when values are removed.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a value is stored under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,16 +106,18 @@ impl Journal {
         Ok(names.take(limit).collect())
     }
 
-    /// Removes those whose bytes still are what was read.
-    pub(crate) fn remove(&self, read: &[(Name, Vec<u8>)]) -> Result<(), CacheError> {
-        let _nobody_publishes = FileLock::acquire(&self.lock, Mode::Exclusive)?;
+    /// Removes those whose bytes still are what was read. False if somebody published all the time,
+    /// or was stopped while doing so: they can be removed as well another time.
+    pub(crate) fn remove(&self, read: &[(Name, Vec<u8>)]) -> Result<bool, CacheError> {
+        let locked = FileLock::acquire_within(&self.lock, Mode::Exclusive, PATIENCE)?;
+        let Some(_nobody_publishes) = locked else { return Ok(false) };
         for (name, bytes) in read {
             let path = self.path(name);
             if read_small(&path)?.as_ref() == Some(bytes) {
                 fs::remove_file(&path).at("remove", &path)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Removes temporary files that killed processes left.
@@ -161,7 +167,13 @@ mod tests {
             journal.write(name, b"one", Durability::Grouped).unwrap();
         }
         journal.write(&b, b"two", Durability::Grouped).unwrap();
-        journal.remove(&[(a, b"one".to_vec()), (b, b"one".to_vec())]).unwrap();
+        let read = [(a, b"one".to_vec()), (b, b"one".to_vec())];
+        // Somebody is stopped while it publishes: nobody waits for long.
+        let publishing = FileLock::acquire(&journal.lock, Mode::Shared).unwrap();
+        assert!(!journal.remove(&read).unwrap());
+        assert_eq!(journal.list(9).unwrap().len(), 2);
+        drop(publishing);
+        assert!(journal.remove(&read).unwrap());
         assert_eq!(journal.read(&a).unwrap(), None);
         assert_eq!(journal.read(&b).unwrap(), Some(b"two".to_vec()));
         assert_eq!(journal.list(9).unwrap(), [b]);

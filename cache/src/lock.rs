@@ -11,12 +11,17 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::error::{At, CacheError};
+use crate::holder;
 
 /// How often a lock file that was removed under our hands is opened again.
 const MAX_REOPENS: usize = 1000;
 
 /// How long to sleep between tries of a lock that has a time limit.
 const POLL: Duration = Duration::from_millis(1);
+
+/// After how many microseconds each a lock that is held for moments is tried again, before a thread is
+/// started that tells people when the wait becomes long.
+const QUICK_TRIES: [u64; 5] = [20, 50, 100, 300, 1000];
 
 /// Who else may hold the lock at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +42,21 @@ pub(crate) struct FileLock {
 
 impl FileLock {
     /// Waits for the lock on `path`, a file that is never removed. Only for locks that are held
-    /// for moments.
+    /// for moments: people are told if one is held for longer.
     pub(crate) fn acquire(path: &Path, mode: Mode) -> Result<Self, CacheError> {
         let file = open(path)?;
+        for pause in QUICK_TRIES {
+            if try_lock(&file, mode).at("lock", path)? {
+                return Ok(Self { file, remove: None });
+            }
+            std::thread::sleep(Duration::from_micros(pause));
+        }
         let operation = match mode {
             Mode::Shared => FlockOperation::LockShared,
             Mode::Exclusive => FlockOperation::LockExclusive,
         };
-        retry(|| flock(&file, operation)).at("lock", path)?;
+        let wait = || retry(|| flock(&file, operation));
+        holder::told_of((&file, path), holder::LONG, holder::tell, wait).at("lock", path)?;
         Ok(Self { file, remove: None })
     }
 

@@ -74,6 +74,7 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     let metadata_file = result_file(request.metadata_file.as_deref())?;
     let targets = Targets::open(&request.outputs, terminals)?;
     let progress = Progress::start(&view)?;
+    cache::on_long_wait(progress.notes());
     if view.mode != ProgressMode::Quiet {
         let one_id = context.one_id.as_ref().map(one_id::note);
         let all = request.notes.iter().chain(secrets.notes()).chain(&notes).chain(&one_id);

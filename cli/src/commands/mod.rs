@@ -50,6 +50,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(context) => context,
         Err(failure) => return finish(Err(failure), debug),
     };
+    cache::on_long_wait(console::err);
     let result = match cli.command {
         Command::Build(args) => build::run(&args, &context),
         Command::Images(args) => store::images(&args, &context),

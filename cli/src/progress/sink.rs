@@ -104,11 +104,13 @@ impl Progress {
 
     /// Shows a remark that belongs to no step.
     pub fn note(&self, text: &str) {
-        let mut inner = self.shared.lock();
-        let Inner { renderer, out, .. } = &mut *inner;
-        renderer.note(text, out);
-        drop(inner);
-        self.shared.wake.notify_one();
+        self.shared.note(text);
+    }
+
+    /// What shows remarks, as [`note`](Self::note) does, from anywhere and as long as anybody likes.
+    pub fn notes(&self) -> impl Fn(&str) + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move |text| shared.note(text)
     }
 
     /// Keeps the output of steps from now on, whole, whatever the view shows of it.
@@ -238,6 +240,14 @@ impl Inner {
 }
 
 impl Shared {
+    fn note(&self, text: &str) {
+        let mut inner = self.lock();
+        let Inner { renderer, out, .. } = &mut *inner;
+        renderer.note(text, out);
+        drop(inner);
+        self.wake.notify_one();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
