@@ -1,4 +1,4 @@
-//! What is measured.
+//! What is measured, and the builds that are not in a file of their own.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use tests::context::Context;
 use tests::drydock::{Drydock, Run};
 use tests::random::Random;
 
-use crate::{chain, files, language, records, steps, syncs};
+use crate::part::{Part, grouped};
+use crate::syncs;
 
 /// How large a case is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +29,8 @@ impl Size {
 
 /// Something that is measured.
 pub trait Case {
-    /// What the table calls it.
-    fn name(&self) -> &'static str;
+    /// What the table calls it, with the size that is measured.
+    fn name(&self) -> String;
     /// What its time should be at most.
     fn target(&self) -> Option<Duration> {
         None
@@ -38,23 +39,21 @@ pub trait Case {
     fn run(&mut self) -> Duration;
     /// Counts the syncs of one run.
     fn syncs(&mut self) -> Option<u64>;
+    /// What else there is to say after all runs.
+    fn remark(&self) -> Option<String> {
+        None
+    }
 }
 
-/// All cases.
-pub fn all(size: Size) -> Vec<Box<dyn Case>> {
-    let mut cases: Vec<Box<dyn Case>> = vec![
-        Box::new(Unchanged::new(size)),
-        Box::new(Runs::new(size, true)),
-        Box::new(Runs::new(size, false)),
-        Box::new(Export::new(size, false)),
-        Box::new(Export::new(size, true)),
-    ];
-    cases.extend(files::cases(size));
-    cases.extend(chain::cases(size));
-    cases.extend(records::cases(size));
-    cases.extend(steps::cases(size));
-    cases.extend(language::cases(size));
-    cases
+/// Whole builds.
+pub fn part(size: Size) -> Part {
+    let how = "the program from its start to its end; cold: every step is new, in the state \
+        directory of the build before";
+    let runs = |place| -> Box<dyn Case> { Box::new(Runs::new(size, place)) };
+    let export = |again| -> Box<dyn Case> { Box::new(Export::new(size, again)) };
+    let cases: Vec<Box<dyn Case>> =
+        vec![Box::new(Unchanged::new(size)), runs(true), runs(false), export(false), export(true)];
+    Part { title: "builds", how, cases }
 }
 
 /// A state directory in which `base:1` is the base image.
@@ -66,6 +65,7 @@ pub(crate) fn with_base() -> Drydock {
 
 /// Five steps and many files, nothing changed.
 struct Unchanged {
+    files: usize,
     drydock: Drydock,
     context: Context,
 }
@@ -80,7 +80,7 @@ impl Unchanged {
         let drydock = with_base();
         let context = context.settle();
         drydock.bare_build(&context).args(["-t", "app"]).ok();
-        Self { drydock, context }
+        Self { files, drydock, context }
     }
 
     fn command(&self) -> Run {
@@ -89,8 +89,8 @@ impl Unchanged {
 }
 
 impl Case for Unchanged {
-    fn name(&self) -> &'static str {
-        "unchanged build, 5 steps, 200 files, -t"
+    fn name(&self) -> String {
+        format!("unchanged build, 5 steps, {} files, -t", grouped(self.files))
     }
 
     fn target(&self) -> Option<Duration> {
@@ -143,11 +143,10 @@ impl Runs {
 }
 
 impl Case for Runs {
-    fn name(&self) -> &'static str {
-        if self.base_is_there {
-            "50 trivial RUN steps cold, -t"
-        } else {
-            "the same in an empty state directory"
+    fn name(&self) -> String {
+        match self.base_is_there {
+            true => format!("{} trivial RUN steps cold, -t", self.steps),
+            false => "the same in an empty state directory".to_owned(),
         }
     }
 
@@ -215,8 +214,11 @@ impl Export {
 }
 
 impl Case for Export {
-    fn name(&self) -> &'static str {
-        if self.again { "the same once more" } else { "first OCI archive, 32 MB in two layers" }
+    fn name(&self) -> String {
+        match self.again {
+            true => "the same once more".to_owned(),
+            false => format!("first OCI archive, {} MiB in two layers", self.megabytes),
+        }
     }
 
     fn run(&mut self) -> Duration {

@@ -6,24 +6,22 @@ use std::time::Duration;
 use tests::context::Context;
 use tests::drydock::{Drydock, Run};
 
-use crate::cases::{Case, Size, with_base};
+use crate::cases::{Case, Size};
+use crate::part::{Part, grouped};
 use crate::syncs;
 
 /// A build of a thousand steps may take longer than a test.
 const LIMIT: Duration = Duration::from_secs(1800);
 
 /// The cases of one size.
-pub fn cases(size: Size) -> Vec<Box<dyn Case>> {
+pub fn part(size: Size) -> Part {
     let mut cases: Vec<Box<dyn Case>> = Vec::new();
-    for (known, new, steps) in [
-        ("10 known steps", "10 cheap steps, all new", size.pick(3, 10)),
-        ("100 known steps", "100 cheap steps, all new", size.pick(6, 100)),
-        ("1,000 known steps", "1,000 cheap steps, all new", size.pick(9, 1000)),
-    ] {
-        cases.push(Box::new(Known::new(known, steps)));
-        cases.push(Box::new(New { name: new, steps, drydock: with_base(), round: 0 }));
+    for steps in [size.pick(3, 10), size.pick(6, 100), size.pick(9, 1000)] {
+        cases.push(Box::new(Known::new(steps)));
+        cases.push(Box::new(New { steps, drydock: Drydock::new(), round: 0 }));
     }
-    cases
+    let how = "COPY of a small file each, on nothing, -t; the program from its start to its end";
+    Part { title: "chains of steps", how, cases }
 }
 
 /// Steps that copy one small file, every one another.
@@ -45,22 +43,22 @@ fn command(drydock: &Drydock, context: &Context) -> Run {
 
 /// All steps are known.
 struct Known {
-    name: &'static str,
+    steps: usize,
     drydock: Drydock,
     context: Context,
 }
 
 impl Known {
-    fn new(name: &'static str, steps: usize) -> Self {
-        let case = Self { name, drydock: with_base(), context: context(steps, 0) };
+    fn new(steps: usize) -> Self {
+        let case = Self { steps, drydock: Drydock::new(), context: context(steps, 0) };
         command(&case.drydock, &case.context).ok();
         case
     }
 }
 
 impl Case for Known {
-    fn name(&self) -> &'static str {
-        self.name
+    fn name(&self) -> String {
+        format!("{} steps, all known", grouped(self.steps))
     }
 
     fn run(&mut self) -> Duration {
@@ -76,15 +74,14 @@ impl Case for Known {
 
 /// All steps are new.
 struct New {
-    name: &'static str,
     steps: usize,
     drydock: Drydock,
     round: u32,
 }
 
 impl Case for New {
-    fn name(&self) -> &'static str {
-        self.name
+    fn name(&self) -> String {
+        format!("{} steps, all new", grouped(self.steps))
     }
 
     fn run(&mut self) -> Duration {

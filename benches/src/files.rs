@@ -8,19 +8,25 @@ use tests::context::Context;
 use tests::drydock::{Drydock, Run};
 
 use crate::cases::{Case, Size, with_base};
+use crate::part::{Part, grouped};
 use crate::syncs;
 
 /// Files in one directory of a context.
 const EACH: usize = 50;
 
 /// The cases of one size.
-pub fn cases(size: Size) -> Vec<Box<dyn Case>> {
-    vec![
-        Box::new(Unchanged::new("unchanged build, 1,000 files", size.pick(10, 1000))),
-        Box::new(Unchanged::new("unchanged build, 20,000 files", size.pick(120, 20_000))),
-        Box::new(Unchanged::new("unchanged build, 100,000 files", size.pick(300, 100_000))),
+pub fn part(size: Size) -> Part {
+    let unchanged =
+        |small, large| -> Box<dyn Case> { Box::new(Unchanged::new(size.pick(small, large))) };
+    let cases = vec![
+        unchanged(10, 1000),
+        unchanged(120, 20_000),
+        unchanged(300, 100_000),
         Box::new(First::new(size.pick(300, 100_000))),
-    ]
+    ];
+    let how = "COPY . and RUN, -t; the program from its start to its end; the first look reads and \
+        hashes every file, out of the page cache";
+    Part { title: "contexts of many files", how, cases }
 }
 
 /// A context of small files, as many as asked for, in directories two levels deep.
@@ -44,14 +50,14 @@ fn write(path: &Path, dir: usize, files: usize) {
 
 /// A build whose files are all known, and all the same.
 struct Unchanged {
-    name: &'static str,
+    files: usize,
     drydock: Drydock,
     context: Context,
 }
 
 impl Unchanged {
-    fn new(name: &'static str, files: usize) -> Self {
-        let case = Self { name, drydock: with_base(), context: context(files) };
+    fn new(files: usize) -> Self {
+        let case = Self { files, drydock: with_base(), context: context(files) };
         case.command().ok();
         case
     }
@@ -62,8 +68,8 @@ impl Unchanged {
 }
 
 impl Case for Unchanged {
-    fn name(&self) -> &'static str {
-        self.name
+    fn name(&self) -> String {
+        format!("unchanged build, {} files", grouped(self.files))
     }
 
     fn run(&mut self) -> Duration {
@@ -79,19 +85,20 @@ impl Case for Unchanged {
 
 /// A plan of a build none of whose files is known: all are found and read, none is copied.
 struct First {
+    files: usize,
     drydock: Drydock,
     context: Context,
 }
 
 impl First {
     fn new(files: usize) -> Self {
-        Self { drydock: with_base(), context: context(files) }
+        Self { files, drydock: with_base(), context: context(files) }
     }
 }
 
 impl Case for First {
-    fn name(&self) -> &'static str {
-        "first look at 100,000 files, --plan"
+    fn name(&self) -> String {
+        format!("first look at {} files, --plan", grouped(self.files))
     }
 
     fn run(&mut self) -> Duration {

@@ -7,6 +7,7 @@ use frontend::{ImageRequest, ImageResolver, LowerOptions, Parsed, ResolvedImage,
 use oci::{Digest, ImageConfig, Platform};
 
 use crate::cases::{Case, Size};
+use crate::part::{Part, grouped};
 
 /// How many variables there are. What a step is run with names all of them, so that more of them
 /// make larger results, whatever the time per instruction is.
@@ -101,13 +102,13 @@ impl ImageResolver for Images {
 
 /// Parsing a text.
 struct Parse {
-    name: &'static str,
+    name: String,
     text: String,
 }
 
 impl Case for Parse {
-    fn name(&self) -> &'static str {
-        self.name
+    fn name(&self) -> String {
+        self.name.clone()
     }
 
     fn target(&self) -> Option<Duration> {
@@ -129,13 +130,13 @@ impl Case for Parse {
 
 /// Lowering a tree.
 struct Lower {
-    name: &'static str,
+    name: String,
     parsed: Parsed,
 }
 
 impl Case for Lower {
-    fn name(&self) -> &'static str {
-        self.name
+    fn name(&self) -> String {
+        self.name.clone()
     }
 
     fn target(&self) -> Option<Duration> {
@@ -156,24 +157,28 @@ impl Case for Lower {
     }
 }
 
-/// All cases of this file.
-pub fn cases(size: Size) -> Vec<Box<dyn Case>> {
-    let bytes = if size == Size::Small { 10_000 } else { 10_000_000 };
-    let count = if size == Size::Small { 1_000 } else { 100_000 };
-    let parse_case = |name, shape: Shape| -> Box<dyn Case> {
+/// The cases of one size.
+pub fn part(size: Size) -> Part {
+    let bytes = size.pick(10_000, 10_000_000);
+    let count = size.pick(1_000, 100_000);
+    let long = format!("{} kB", grouped(bytes / 1000));
+    let parse_case = |name: &str, shape: Shape| -> Box<dyn Case> {
+        let name = format!("parse {long}: {name}");
         Box::new(Parse { name, text: shape.of_bytes(bytes) })
     };
-    let lower_case = |name, shape: Shape| -> Box<dyn Case> {
+    let lower_case = |name: &str, instructions: usize, shape: Shape| -> Box<dyn Case> {
+        let name = format!("lower {} {name}", grouped(instructions));
         Box::new(Lower { name, parsed: parse("Dockerfile", &shape.of_instructions(count)) })
     };
-    vec![
-        parse_case("parse 10 MB of short instructions", Shape::Short),
-        parse_case("parse 10 MB of stages", Shape::Stages),
-        parse_case("parse a here-document of 10 MB", Shape::Heredoc),
-        parse_case("parse an instruction of 10 MB", Shape::Continued),
-        parse_case("parse 10 MB worth many remarks", Shape::Remarks),
-        lower_case("lower 100,000 short instructions", Shape::Short),
-        lower_case("lower 50,000 stages", Shape::Stages),
-        lower_case("lower 100,000 worth many remarks", Shape::Remarks),
-    ]
+    let cases = vec![
+        parse_case("short instructions", Shape::Short),
+        parse_case("stages", Shape::Stages),
+        parse_case("one here-document", Shape::Heredoc),
+        parse_case("one instruction", Shape::Continued),
+        parse_case("worth many remarks", Shape::Remarks),
+        lower_case("short instructions", count, Shape::Short),
+        lower_case("stages", count / 2, Shape::Stages),
+        lower_case("worth many remarks", count, Shape::Remarks),
+    ];
+    Part { title: "Dockerfiles", how: "the library alone, in this process", cases }
 }

@@ -3,18 +3,21 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::cases::{Case, Size};
+use crate::cases::Size;
+use crate::part::Part;
 
 /// What was measured of one case.
 pub struct Measurement {
     /// The case's name.
-    pub name: &'static str,
+    pub name: String,
     /// One time for each round.
     pub times: Vec<Duration>,
     /// Calls that wait for a disk in one run; none where they cannot be counted.
     pub syncs: Option<u64>,
     /// What the time should be at most.
     pub target: Option<Duration>,
+    /// What else there is to say.
+    pub remark: Option<String>,
 }
 
 impl Measurement {
@@ -26,11 +29,19 @@ impl Measurement {
     }
 }
 
-/// Runs every case once per round, one after the other.
-pub fn interleaved(cases: &mut [Box<dyn Case>], rounds: usize) -> Vec<Measurement> {
+/// Runs every case of all parts once per round, one after the other: what was measured of each, part
+/// by part.
+pub fn interleaved(parts: &mut [Part], rounds: usize) -> Vec<Measurement> {
+    let mut cases: Vec<_> = parts.iter_mut().flat_map(|part| &mut part.cases).collect();
     let mut found: Vec<Measurement> = cases
         .iter()
-        .map(|c| Measurement { name: c.name(), times: Vec::new(), syncs: None, target: c.target() })
+        .map(|c| Measurement {
+            name: c.name(),
+            times: Vec::new(),
+            syncs: None,
+            target: c.target(),
+            remark: None,
+        })
         .collect();
     for _ in 0..rounds {
         for (case, measurement) in cases.iter_mut().zip(&mut found) {
@@ -39,32 +50,51 @@ pub fn interleaved(cases: &mut [Box<dyn Case>], rounds: usize) -> Vec<Measuremen
     }
     for (case, measurement) in cases.iter_mut().zip(&mut found) {
         measurement.syncs = case.syncs();
+        measurement.remark = case.remark();
     }
     found
 }
 
-/// The table that is printed.
-pub fn table(size: Size, measurements: &[Measurement]) -> String {
-    let mut out = format!("{size:?} sizes; medians of interleaved runs\n");
-    let _ = writeln!(
-        out,
-        "{:<44} {:>10} {:>10} {:>10} {:>6} {:>9}",
-        "case", "median", "least", "most", "syncs", "target"
+/// The table that is printed of what [`interleaved`] found.
+pub fn table(size: Size, rounds: usize, parts: &[Part], found: &[Measurement]) -> String {
+    let mut out = format!(
+        "{} sizes, {rounds} rounds; in each round every case once, one after the other\n\
+         syncs: calls that wait for a disk, counted in one more run under strace\n",
+        match size {
+            Size::Small => "Small",
+            Size::Large => "Large",
+        }
     );
-    let ms = |d: Duration| format!("{:.1} ms", d.as_secs_f64() * 1000.0);
-    for m in measurements {
-        let least = m.times.iter().min().copied().unwrap_or_default();
-        let most = m.times.iter().max().copied().unwrap_or_default();
-        let syncs = m.syncs.map_or_else(|| "-".to_owned(), |n| n.to_string());
-        let target = m.target.map_or_else(String::new, ms);
+    let mut found = found.iter();
+    for part in parts {
+        let _ = writeln!(out, "\n{}: {}", part.title, part.how);
         let _ = writeln!(
             out,
-            "{:<44} {:>10} {:>10} {:>10} {syncs:>6} {target:>9}",
-            m.name,
-            ms(m.median()),
-            ms(least),
-            ms(most)
+            "{:<46} {:>11} {:>11} {:>11} {:>6} {:>10}",
+            "  case", "median", "least", "most", "syncs", "target"
         );
+        for measurement in found.by_ref().take(part.cases.len()) {
+            row(&mut out, measurement);
+        }
     }
     out
+}
+
+fn row(out: &mut String, measurement: &Measurement) {
+    let ms = |d: Duration| format!("{:.1} ms", d.as_secs_f64() * 1000.0);
+    let least = measurement.times.iter().min().copied().unwrap_or_default();
+    let most = measurement.times.iter().max().copied().unwrap_or_default();
+    let syncs = measurement.syncs.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let target = measurement.target.map_or_else(String::new, ms);
+    let _ = writeln!(
+        out,
+        "  {:<44} {:>11} {:>11} {:>11} {syncs:>6} {target:>10}",
+        measurement.name,
+        ms(measurement.median()),
+        ms(least),
+        ms(most)
+    );
+    if let Some(remark) = &measurement.remark {
+        let _ = writeln!(out, "    {remark}");
+    }
 }

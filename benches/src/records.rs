@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tests::temp;
 
 use crate::cases::{Case, Size};
+use crate::part::{Part, grouped};
 
 /// What a record takes, about: key, contents, name, what it was made of.
 const BYTES: usize = 600;
@@ -17,22 +18,17 @@ const BYTES: usize = 600;
 const DOMAIN: &str = "bench";
 
 /// The cases of one size.
-pub fn cases(size: Size) -> Vec<Box<dyn Case>> {
+pub fn part(size: Size) -> Part {
     let mut cases: Vec<Box<dyn Case>> = Vec::new();
-    for (read, written, rows) in [
-        ("open, look, close; 10 records", "the same, and write one", 10),
-        (
-            "open, look, close; 100,000 records",
-            "the same with 100,000, and write one",
-            size.pick(1000, 100_000),
-        ),
-    ] {
+    for rows in [10, size.pick(1000, 100_000)] {
         let dir = Rc::new(filled(rows));
-        let case = |name, write| Open { name, dir: dir.clone(), rows, write, next: rows };
-        cases.push(Box::new(case(read, false)));
-        cases.push(Box::new(case(written, true)));
+        let case = |write| Open { dir: dir.clone(), rows, write, next: rows };
+        cases.push(Box::new(case(false)));
+        cases.push(Box::new(case(true)));
     }
-    cases
+    let how = "the library alone, in this process: open the state directory, look for one record, \
+        close";
+    Part { title: "records", how, cases }
 }
 
 /// A state directory with so many records.
@@ -53,7 +49,6 @@ fn open(dir: &Path) -> State {
 }
 
 struct Open {
-    name: &'static str,
     dir: Rc<TempDir>,
     rows: u64,
     /// A row is added each time.
@@ -67,8 +62,12 @@ fn add(state: &State, row: u64) {
 }
 
 impl Case for Open {
-    fn name(&self) -> &'static str {
-        self.name
+    fn name(&self) -> String {
+        let rows = grouped(usize::try_from(self.rows).unwrap_or(usize::MAX));
+        match self.write {
+            false => format!("open, look, close; {rows} records"),
+            true => format!("the same with {rows}, and write one"),
+        }
     }
 
     fn run(&mut self) -> Duration {

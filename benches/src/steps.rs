@@ -14,18 +14,21 @@ use tests::drydock::Drydock;
 use tests::{base_image, skip, temp};
 
 use crate::cases::{Case, Size, with_base};
+use crate::part::Part;
 
 /// Runs of a program that one measurement is the mean of.
 const PROGRAMS: u32 = 20;
 
 /// The cases of one size.
-pub fn cases(size: Size) -> Vec<Box<dyn Case>> {
+pub fn part(size: Size) -> Part {
     let mut cases: Vec<Box<dyn Case>> = vec![Box::new(Step::new(size)), Box::new(Bare::new(size))];
     match Runc::new(size) {
         Ok(runc) => cases.push(Box::new(runc)),
         Err(reason) => skip::say("runc run", &reason),
     }
-    cases
+    let how = "/bin/true; the step: a build with them less one without, by their number; the others: \
+        the mean of several starts";
+    Part { title: "starting a step", how, cases }
 }
 
 /// Steps in a row that do nothing, none of them known; less a build without them.
@@ -54,8 +57,8 @@ impl Step {
 }
 
 impl Case for Step {
-    fn name(&self) -> &'static str {
-        "an empty step, one of 50"
+    fn name(&self) -> String {
+        format!("an empty step, one of {}", self.steps)
     }
 
     fn target(&self) -> Option<Duration> {
@@ -84,8 +87,8 @@ impl Bare {
 }
 
 impl Case for Bare {
-    fn name(&self) -> &'static str {
-        "the program of the empty step by itself"
+    fn name(&self) -> String {
+        "the program of the empty step by itself".to_owned()
     }
 
     fn run(&mut self) -> Duration {
@@ -157,8 +160,8 @@ fn configure(runc: &Path, bundle: &Path) -> Result<(), String> {
 }
 
 impl Case for Runc {
-    fn name(&self) -> &'static str {
-        "runc run of the same, the directory is there"
+    fn name(&self) -> String {
+        "runc run of the same, the directory is there".to_owned()
     }
 
     fn run(&mut self) -> Duration {
