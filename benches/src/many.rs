@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use tests::context::Context;
-use tests::drydock::Drydock;
+use tests::drydock::{Drydock, Running};
 
 use crate::cases::{Case, Size, with_base};
 use crate::part::Part;
@@ -17,10 +17,23 @@ const STEPS: usize = 16;
 /// The cases of one size.
 pub fn part(size: Size) -> Part {
     let how = "each has three of 16 steps of the same work in stages of their own, and one that no other has; the \
-        target: 1.3 times the work of all different steps, divided by the cores";
-    let cases: Vec<Box<dyn Case>> =
-        vec![Box::new(Many::new(size, false)), Box::new(Many::new(size, true))];
-    Part { title: "many builds at once", how, cases }
+        target: 1.3 times the processor time of the work of all different steps, divided by the cores";
+    let all = [Way::AtOnce, Way::NoWork, Way::InARow, Way::Known];
+    let cases = all.into_iter().map(|way| -> Box<dyn Case> { Box::new(Many::new(size, way)) });
+    Part { title: "many builds at once", how, cases: cases.collect() }
+}
+
+/// How they are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// At once, with steps that take long.
+    AtOnce,
+    /// At once, with steps that do next to nothing.
+    NoWork,
+    /// The same, one build after the other.
+    InARow,
+    /// At once, with all steps known.
+    Known,
 }
 
 /// Builds of overlapping Dockerfiles, on one state directory.
@@ -28,40 +41,42 @@ struct Many {
     builds: usize,
     /// How often the loop of a step goes round.
     loops: u32,
-    /// Whether all steps are known, so that there is no work.
-    known: bool,
+    way: Way,
     drydock: Drydock,
     rounds: u32,
-    /// Of one step.
-    work: Spent,
+    /// The processor time of one step's loop.
+    work: Duration,
     /// What each round took.
     spent: Vec<Spent>,
 }
 
 /// Time that passed, and that of the processors.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Spent {
     time: Duration,
     processors: Duration,
 }
 
 impl Many {
-    fn new(size: Size, known: bool) -> Self {
+    fn new(size: Size, way: Way) -> Self {
+        let (builds, work) = (size.pick(4, 32), Duration::ZERO);
+        let loops = if way == Way::AtOnce { size.pick(1, 1_000_000) } else { 0 };
         let drydock = with_base();
-        let (builds, loops) = (size.pick(4, 32), size.pick(1, 1_000_000));
-        let (work, spent) = (Spent::default(), Vec::new());
-        let mut many = Self { builds, loops, known, drydock, rounds: 0, work, spent };
-        if !known {
-            let (with, without) = (many.alone(loops), many.alone(0));
-            many.work.time = with.time.saturating_sub(without.time);
-            many.work.processors = with.processors.saturating_sub(without.processors);
+        let mut many = Self { builds, loops, way, drydock, rounds: 0, work, spent: Vec::new() };
+        match way {
+            Way::AtOnce => {
+                let (with, without) = (many.alone(loops), many.alone(0));
+                many.work = with.processors.saturating_sub(without.processors);
+            }
+            Way::Known => drop(many.all()),
+            Way::NoWork | Way::InARow => {}
         }
         many
     }
 
     /// A step that takes as long as the loop, and has a name of its own.
     fn step(&self, name: &str, loops: u32) -> String {
-        let round = if self.known { 0 } else { self.rounds };
+        let round = self.rounds;
         format!(
             "RUN i=0; while [ $i -lt {loops} ]; do i=$((i+1)); done; echo {name} > /{name} # {round}\n"
         )
@@ -87,40 +102,55 @@ impl Many {
         Context::new(&format!("{text}{}", self.step(&format!("own{number}"), 0)))
     }
 
-    /// All of them at once.
+    /// All of them.
     fn all(&self) -> Spent {
         let contexts: Vec<Context> = (0..self.builds).map(|n| self.context(n)).collect();
-        spent(|| {
-            let start = |context| self.drydock.bare_build(context).start();
-            let builds: Vec<_> = contexts.iter().map(start).collect();
-            for build in builds {
-                let output = build.finish();
-                assert!(output.status.success(), "{output}");
+        let start = |context| self.drydock.bare_build(context).start();
+        let finish = |build: Running| {
+            let output = build.finish();
+            assert!(output.status.success(), "{output}");
+        };
+        spent(|| match self.way {
+            Way::InARow => contexts.iter().map(start).for_each(finish),
+            _ => {
+                let builds: Vec<Running> = contexts.iter().map(start).collect();
+                builds.into_iter().for_each(finish);
             }
         })
     }
 
-    /// Different steps that are work.
-    fn steps(&self) -> u32 {
-        STEPS.min(self.builds * 3) as u32
+    /// The work of all different steps, divided by the cores.
+    fn ideal(&self) -> Duration {
+        self.work * STEPS.min(self.builds * 3) as u32 / cores()
+    }
+
+    /// The median of what the rounds took.
+    fn median(&self, of: impl Fn(&Spent) -> Duration) -> Option<Duration> {
+        let mut all: Vec<Duration> = self.spent.iter().map(of).collect();
+        all.sort_unstable();
+        all.get(all.len() / 2).copied()
     }
 }
 
 impl Case for Many {
     fn name(&self) -> String {
-        let what = if self.known { "all steps known" } else { "steps that take long" };
-        format!("{} overlapping builds, {what}", self.builds)
+        let builds = self.builds;
+        match self.way {
+            Way::AtOnce => format!("{builds} overlapping builds at once"),
+            Way::NoWork => format!("{builds} builds at once, steps without work"),
+            Way::InARow => format!("{builds} of them, one after the other"),
+            Way::Known => format!("{builds} builds at once, all steps known"),
+        }
     }
 
     fn target(&self) -> Option<Duration> {
-        (!self.known).then(|| (self.work.time * self.steps() / cores()).mul_f64(1.3))
+        (self.way == Way::AtOnce).then(|| self.ideal().mul_f64(1.3))
     }
 
     fn run(&mut self) -> Duration {
-        if self.known && self.rounds == 0 {
-            self.all();
+        if self.way != Way::Known {
+            self.rounds += 1;
         }
-        self.rounds += 1;
         let spent = self.all();
         self.spent.push(spent);
         spent.time
@@ -132,18 +162,13 @@ impl Case for Many {
     }
 
     fn remark(&self) -> Option<String> {
-        let last = self.spent.last()?;
-        let work = self.work.processors * self.steps();
-        let besides = last.processors.saturating_sub(work) / self.builds as u32;
-        let besides = format!("processor time of a build besides: {} ms", besides.as_millis());
-        let ideal = (self.work.time * self.steps() / cores()).as_secs_f64();
-        if self.known || ideal == 0.0 {
-            return Some(besides);
+        if self.way == Way::AtOnce {
+            let (time, ideal) = (self.median(|spent| spent.time)?, self.ideal());
+            let ratio = (!ideal.is_zero()).then(|| time.as_secs_f64() / ideal.as_secs_f64())?;
+            return Some(format!("{ratio:.2} of the work / {} cores", cores()));
         }
-        let mut times: Vec<Duration> = self.spent.iter().map(|spent| spent.time).collect();
-        times.sort_unstable();
-        let ratio = times[times.len() / 2].as_secs_f64() / ideal;
-        Some(format!("{ratio:.2} of the work / {} cores; {besides}", cores()))
+        let each = self.median(|spent| spent.processors)? / self.builds as u32;
+        Some(format!("processor time of a build: {:.1} ms", each.as_secs_f64() * 1000.0))
     }
 }
 
