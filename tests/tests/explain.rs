@@ -180,6 +180,54 @@ const FILES: &[Case] = &[
         says: &["made changed (", "the result of [b 3/3] RUN cat /o > /made changed"],
         ..BASE
     },
+    Case {
+        name: "bind mount of another place",
+        dockerfile: "FROM busybox\nRUN --mount=target=/c,source=dir ls /c > /all\n",
+        change: |context, run| {
+            replace(context, "source=dir", "source=other");
+            run
+        },
+        step: "RUN --mount",
+        says: &["the instruction changed: ", "source=dir", "source=other"],
+        never: &["added", "removed"],
+    },
+    Case {
+        name: "writable bind mount",
+        dockerfile: "FROM busybox\nRUN --mount=target=/c,source=dir,rw cat /c/* > /all\n",
+        change: |context, run| {
+            context.write("dir/one", "uno");
+            run
+        },
+        step: "RUN --mount",
+        says: &["files that it takes changed"],
+        ..BASE
+    },
+    Case {
+        name: "copy from another stage",
+        dockerfile: "FROM busybox AS b\nRUN echo b > /made\nFROM busybox AS c\nRUN echo c > /made\n\
+                     FROM busybox\nCOPY --from=b /made /m\nCOPY --from=c /made /n\n",
+        change: |context, run| {
+            replace(context, "--from=b", "--from=c");
+            run
+        },
+        step: "/made /m",
+        says: &["the instruction changed: ", "--from=b", "--from=c"],
+        never: &["result", "made changed"],
+    },
+    Case {
+        name: "copy from a renamed stage",
+        dockerfile: "FROM busybox AS b\nCOPY other /o\nRUN cat /o > /made\n\
+                     FROM busybox\nCOPY --from=b /made /m\n",
+        change: |context, run| {
+            replace(context, "AS b", "AS c");
+            replace(context, "--from=b", "--from=c");
+            context.write("other", "another");
+            run
+        },
+        step: "COPY --from",
+        says: &["made changed (", "the result of [c 3/3] RUN cat /o > /made changed"],
+        never: &["instruction"],
+    },
 ];
 
 #[test]
@@ -281,6 +329,25 @@ const TOLD: &[Case] = &[
         ..BASE
     },
     Case {
+        name: "owner of the working directory",
+        dockerfile: "FROM busybox\nUSER 1000\nWORKDIR /srv\n",
+        change: |context, run| {
+            replace(context, "USER 1000", "USER 1001");
+            run
+        },
+        step: "WORKDIR /srv",
+        says: &["the owner of the directory /srv changed (\"1000:1000\" → \"1001:1001\")"],
+        ..BASE
+    },
+    Case {
+        name: "mode of a copy",
+        dockerfile: "FROM busybox\nARG MODE=640\nCOPY --chmod=$MODE dir /dir\n",
+        change: |_, run| run.args(["--build-arg", "MODE=600"]),
+        step: "COPY --chmod",
+        says: &["the mode changed (\"0640\" → \"0600\")"],
+        ..BASE
+    },
+    Case {
         name: "working directory",
         dockerfile: "FROM busybox\nWORKDIR /tmp\nRUN pwd\n",
         change: |context, run| {
@@ -333,6 +400,17 @@ const TOLD: &[Case] = &[
         ..BASE
     },
     Case {
+        name: "changed places",
+        dockerfile: "FROM busybox\nRUN true > /a\nRUN true > /b\n",
+        change: |context, run| {
+            context.write("Dockerfile", "FROM busybox\nRUN true > /b\nRUN true > /a\n");
+            run
+        },
+        step: "RUN true > /b",
+        says: &["it comes after [1/3] FROM busybox, no longer after [2/3] RUN true > /a"],
+        never: &["changed"],
+    },
+    Case {
         name: "no cache",
         change: |_, run| run.arg("--no-cache"),
         says: &["--no-cache"],
@@ -372,6 +450,31 @@ fn privileged_a_new_instruction_is_new() {
     let output = explained(&drydock, &context).ok();
     assert_eq!(why(&output, "RUN true > /new"), "new instruction");
     assert!(output.cached("RUN true > /a"), "{output}");
+    // Of those with here-documents, too, whose first lines are alike.
+    let context = sample("FROM busybox\nRUN <<E\ntrue > /b\nE\n");
+    drydock.build(&context).ok();
+    replace(&context, "RUN <<E", "RUN <<E\ntrue > /new\nE\nRUN <<E");
+    let output = explained(&drydock, &context).ok();
+    assert_eq!(why(&output, "true > /new"), "new instruction");
+    let said = why(&output, "true > /b");
+    assert!(said.starts_with("it comes after a new step, [2/3] RUN <<E"), "{said}");
+}
+
+#[test]
+fn privileged_a_step_is_named_by_what_it_does() {
+    require_root!();
+    let drydock = Drydock::new();
+    let context = sample(
+        "FROM busybox\nRUN --mount=type=tmpfs,target=/t \\\n    --network=none \\\n    echo made \\\n    > /x\n\
+         RUN --mount=type=tmpfs,target=/t true\n",
+    );
+    let text = plan(&drydock, &context).text();
+    assert!(text.contains("[2/3] RUN … echo made…\n"), "{text}");
+    assert!(text.contains("[3/3] RUN --mount=type=tmpfs,target=/t true\n"), "{text}");
+    drydock.build(&context).ok();
+    replace(&context, "target=/t \\", "target=/u \\");
+    let said = why(&explained(&drydock, &context).ok(), "echo made");
+    assert!(said.ends_with("target=/t → RUN --mount=type=tmpfs,target=/u"), "{said}");
 }
 
 #[test]

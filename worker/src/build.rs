@@ -394,6 +394,7 @@ impl BuildWork<'_> {
                         Arc::new(move || entries_of(std::slice::from_ref(&*counted)))
                     });
                     description.about(mount.input_of(exec), list);
+                    description.at(mount.path_of(exec));
                 }
                 // A name may mean other devices elsewhere, or none.
                 for name in self.devices.of(vertex).iter().flat_map(|it| &it.granted.names) {

@@ -24,6 +24,8 @@ pub(crate) struct Line {
     pub(crate) input: Option<usize>,
     /// What a selection is the digest of.
     pub(crate) list: Option<List>,
+    /// Of a bind mount: the path in its source, which is no part of the key.
+    pub(crate) path: Option<String>,
 }
 
 /// Collects a key and, with the same calls, the lines that explain it: the two cannot drift
@@ -64,7 +66,7 @@ impl Description {
     pub(crate) fn line(&mut self, name: &str, value: &str) {
         self.key.part(name.as_bytes()).part(value.as_bytes());
         let (name, value) = (name.to_owned(), value.to_owned());
-        self.lines.push(Line { name, value, input: None, list: None });
+        self.lines.push(Line { name, value, input: None, list: None, path: None });
     }
 
     /// Says which input, by position, the last line tells of, and what it selects there.
@@ -72,6 +74,13 @@ impl Description {
         if let Some(line) = self.lines.last_mut() {
             line.input = input;
             line.list = list;
+        }
+    }
+
+    /// Says where in its input the last line's selection begins.
+    pub(crate) fn at(&mut self, path: &str) {
+        if let Some(line) = self.lines.last_mut() {
+            line.path = Some(path.to_owned());
         }
     }
 

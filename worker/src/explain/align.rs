@@ -95,7 +95,7 @@ fn fill_moved(old: &[Note], new: &[Note], pairs: &mut [Option<usize>]) {
 }
 
 fn same_text(old: &Note, new: &Note) -> bool {
-    old.kind == new.kind && old.text == new.text
+    old.kind == new.kind && old.text == new.text && old.body == new.body
 }
 
 fn same_instruction(old: &Note, new: &Note) -> bool {

@@ -96,6 +96,13 @@ pub enum Cause {
         /// That step.
         step: String,
     },
+    /// It comes after another step, both of which were there before.
+    Moved {
+        /// The step that it comes after.
+        step: String,
+        /// The step that it came after.
+        before: String,
+    },
     /// Its result was removed from the cache.
     Evicted {
         /// When.
@@ -239,6 +246,9 @@ impl fmt::Display for Cause {
             Self::Input { step } => write!(f, "the result of {step} changed"),
             Self::AfterNew { step } => write!(f, "it comes after a new step, {step}"),
             Self::AfterRemoved { step } => write!(f, "a step before it was removed, {step}"),
+            Self::Moved { step, before } => {
+                write!(f, "it comes after {step}, no longer after {before}")
+            }
             Self::Evicted { at, rule } => {
                 let at = Timestamp::from_seconds(at.seconds);
                 write!(f, "its result was removed from the cache at {at} by {rule}")

@@ -13,10 +13,13 @@ use super::secret;
 const WINDOW: usize = 60;
 
 /// Parts that stand in the text of an instruction.
-const WRITTEN: [&str; 14] = [
+const WRITTEN: [&str; 16] = [
     "run", "paths", "copy to", "files", "file", "mkdir", "chown", "chmod", "parents", "mount",
-    "network", "security", "device", "source",
+    "network", "security", "device", "source", "unpack", "replace",
 ];
+
+/// Words of an instruction that say what it takes, which a key has only by its content.
+const TAKES: [&str; 2] = ["--from=", "--mount="];
 
 /// Parts that are found out when the inputs are there.
 const FOUND: [&str; 2] = ["times", "device found"];
@@ -90,11 +93,26 @@ impl Case<'_> {
         {
             causes.push(image(was, is));
         }
+        let rewritten = before.text != new.text && new.image.is_none();
+        let takes_other = rewritten && takes(&before.text) != takes(&new.text);
         let other_paths = named(before, "paths") != named(new, "paths");
         let mut inputs = pairs(before, new, is_input);
         // What a step takes says more than what it stands on.
         inputs.sort_by_key(|(was, is)| !was.or(*is).is_some_and(|part| part.selection));
         for (was, is) in inputs {
+            let stands_on = was.or(is).is_some_and(|part| matches!(&*part.name, "root" | "base"));
+            let told = matches!(causes.first(), Some(Cause::Instruction { .. }));
+            // What another source has says nothing more.
+            if takes_other && !stands_on && !self.is_same_source(was, is) {
+                if !told {
+                    let (old, new) = difference(&before.text, &new.text);
+                    causes.insert(0, Cause::Instruction { old, new });
+                }
+                continue;
+            }
+            if told && stands_on && self.begins_or_ends(was, is) {
+                continue;
+            }
             for cause in self.input(old, was, is) {
                 let follows = matches!(cause, Cause::Files { .. } | Cause::Contents);
                 let told = other_paths && follows || causes.contains(&cause);
@@ -104,6 +122,24 @@ impl Case<'_> {
             }
         }
         causes
+    }
+
+    /// Whether two inputs are from the same place of the same step.
+    fn is_same_source(&self, was: Option<&Part>, is: Option<&Part>) -> bool {
+        let (Some(was), Some(is)) = (was, is) else { return false };
+        let step = is.from.and_then(|n| self.pairs.get(n).copied().flatten());
+        step == was.from && was.path == is.path
+    }
+
+    /// Whether a step stands on another that it did not stand on, or no longer does, though that was
+    /// there and is: another instruction does that (`--link`).
+    fn begins_or_ends(&self, was: Option<&Part>, is: Option<&Part>) -> bool {
+        let from = |part: Option<&Part>| part.and_then(|part| part.from);
+        match (from(was), from(is)) {
+            (None, Some(n)) => self.pairs.get(n).is_some_and(Option::is_some),
+            (Some(o), None) => self.pairs.contains(&Some(o)),
+            _ => false,
+        }
     }
 
     fn input(&self, old: &[Note], was: Option<&Part>, is: Option<&Part>) -> Vec<Cause> {
@@ -124,6 +160,12 @@ impl Case<'_> {
                 Some(Cause::Files { first, more, ignore })
             });
             causes.push(changed.unwrap_or(Cause::Contents));
+        } else if let (Some(o), Some(n)) = (from_old, from_new)
+            && is_given(&old[o])
+            && is_given(&self.new[n])
+        {
+            // A mount that can be written to takes all there is, and keeps no list of it.
+            causes.push(Cause::Contents);
         }
         let (o, n) = match (from_old, from_new) {
             (Some(o), Some(n)) => (o, n),
@@ -131,6 +173,8 @@ impl Case<'_> {
                 causes.push(Cause::AfterNew { step: self.new[n].title.clone() });
                 return causes;
             }
+            // A context that is no longer used is none of the steps.
+            (Some(o), None) if is_given(&old[o]) => return causes,
             (Some(o), None) => {
                 causes.push(Cause::AfterRemoved { step: old[o].title.clone() });
                 return causes;
@@ -148,16 +192,18 @@ impl Case<'_> {
             return (was.digest != is.digest).then(|| image(was, is));
         }
         // What a context holds is told by its files.
-        if is.kind == "source" && is.key.is_empty() {
+        if is_given(is) {
             return None;
         }
         let step = is.title.clone();
         Some(match self.pairs[n] {
             None => Cause::AfterNew { step },
-            Some(paired) if paired != o && !self.pairs.contains(&Some(o)) => {
-                Cause::AfterRemoved { step: was.title.clone() }
+            Some(paired) if paired == o => Cause::Input { step },
+            Some(_) if is_given(was) => Cause::AfterNew { step },
+            Some(_) if self.pairs.contains(&Some(o)) => {
+                Cause::Moved { step, before: was.title.clone() }
             }
-            Some(_) => Cause::Input { step },
+            Some(_) => Cause::AfterRemoved { step: was.title.clone() },
         })
     }
 }
@@ -169,6 +215,17 @@ fn image(was: &super::note::ImageNote, is: &super::note::ImageNote) -> Cause {
         old_digest: was.digest.clone(),
         new_digest: is.digest.clone(),
     }
+}
+
+/// Whether a step is a context, or a file from elsewhere: what is there without being made.
+fn is_given(note: &Note) -> bool {
+    note.kind == "source" && note.key.is_empty() && note.image.is_none()
+}
+
+/// The words of an instruction that say what it takes.
+fn takes(text: &str) -> Vec<&str> {
+    let words = text.split_whitespace();
+    words.filter(|word| TAKES.iter().any(|flag| word.starts_with(flag))).collect()
 }
 
 fn is_input(part: &Part) -> bool {
@@ -260,6 +317,13 @@ fn own_part(name: &str, was: Option<&Part>, is: Option<&Part>) -> Cause {
         };
         return Cause::Variable { name: variable.to_owned(), hidden, old, new };
     }
+    if name == "mkdir"
+        && let (Some(was), Some(is)) = (old.and_then(directory), new.and_then(directory))
+        && was.0 == is.0
+    {
+        let label = format!("the owner of the directory {}", is.0);
+        return Cause::Setting { name: label, old: Some(was.1), new: Some(is.1) };
+    }
     let (old, new) = match (old, new) {
         (Some(old), Some(new)) => {
             let (old, new) = difference(&plain(old), &plain(new));
@@ -277,16 +341,27 @@ fn own_part(name: &str, was: Option<&Part>, is: Option<&Part>) -> Cause {
 fn plain(value: &str) -> String {
     match serde_json::from_str(value) {
         Ok(Value::String(text)) => text,
-        Ok(Value::Object(file)) => match file.get("data").and_then(Value::as_str) {
-            Some(data) => data.to_owned(),
-            None => value.to_owned(),
-        },
+        Ok(Value::Object(all)) => {
+            let text = ["data", "path", "symbolic"].iter().find_map(|key| all.get(*key)?.as_str());
+            match (text, all.get("octal").and_then(Value::as_u64)) {
+                (Some(text), _) => text.to_owned(),
+                (None, Some(mode)) => format!("{mode:04o}"),
+                (None, None) => value.to_owned(),
+            }
+        }
         Ok(Value::Array(all)) => {
             let words: Vec<String> = all.iter().map(|one| plain(&one.to_string())).collect();
             words.join(" ")
         }
         _ => value.to_owned(),
     }
+}
+
+/// The path of a directory that is made, and its owner.
+fn directory(value: &str) -> Option<(String, String)> {
+    let value: Value = serde_json::from_str(value).ok()?;
+    let user = value["user"].as_str().filter(|user| !user.is_empty()).unwrap_or("root");
+    Some((value["path"].as_str()?.to_owned(), user.to_owned()))
 }
 
 /// What people call a part of a key.
@@ -309,6 +384,7 @@ fn label(name: &str) -> &str {
         "chown" => "the owner",
         "chmod" => "the mode",
         "times" => "the treatment of times",
+        "unpack" => "the unpacking of archives",
         "git" => "the commit",
         other => other,
     }
@@ -332,6 +408,7 @@ fn difference(old: &str, new: &str) -> (String, String) {
         let part: String = line.chars().skip(start).take(WINDOW).collect();
         let before = if start > 0 { "…" } else { "" };
         let after = if start + part.chars().count() < length { "…" } else { "" };
+        let part = part.trim_end_matches(['\\', ' ']);
         format!("{before}{}{after}", part.trim())
     };
     (cut(a), cut(b))

@@ -18,6 +18,9 @@ pub(crate) struct Note {
     pub(crate) stage: String,
     /// The instruction as it stands in the Dockerfile.
     pub(crate) text: String,
+    /// Of an instruction with here-documents: what is in them, as a digest.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) body: String,
     /// As people know it: its number and its instruction.
     pub(crate) title: String,
     /// Its key; empty if it was not reached.
@@ -48,6 +51,9 @@ pub(crate) struct Part {
     /// Whether it is the digest of a selection whose entries are kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) selection: bool,
+    /// Of a bind mount: the path in its source, which is no part of a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) path: Option<String>,
 }
 
 /// An image by name and digest.

@@ -292,6 +292,7 @@ fn parts_of(inputs: &[VertexIndex], lines: &[Line]) -> Vec<Part> {
         },
         from: line.input.and_then(|at| inputs.get(at)).map(|input| input.0),
         selection: line.list.is_some(),
+        path: line.path.clone(),
     };
     lines.iter().map(part).collect()
 }
@@ -339,10 +340,22 @@ fn note_of(definition: &Definition, vertex: &Vertex) -> Note {
         stage: meta.stage.clone(),
         title: title_of(vertex, &text),
         text: kept(&text),
+        body: body_of(&vertex.op, &text),
         image,
         ignore,
         ..Note::default()
     }
+}
+
+/// What is in the here-documents of an instruction, as a digest; empty if it has none.
+fn body_of(op: &Op, text: &str) -> String {
+    let body = match op {
+        _ if !text.contains("<<") => return String::new(),
+        Op::Exec(exec) => serde_json::to_vec(&(&exec.args, &exec.files)),
+        Op::File(file) => serde_json::to_vec(&file.actions),
+        _ => return String::new(),
+    };
+    blake3::hash(&body.unwrap_or_default()).to_hex()[..16].to_owned()
 }
 
 /// The number of a step as progress shows it, and its text as the Dockerfile has it: with variables
@@ -354,10 +367,28 @@ fn title_of(vertex: &Vertex, text: &str) -> String {
         Some((number, _)) if name.starts_with('[') && text != name => format!("{number}] "),
         _ => String::new(),
     };
-    let line = secret::shown(text.lines().next().unwrap_or_default());
+    let line = secret::shown(&headline(text));
     let more = line.chars().count() > TITLE || text.lines().count() > 1;
     let line: String = line.chars().take(TITLE).collect();
-    format!("{number}{link}{}{}", line.trim_end_matches(['\\', ' ']), if more { "…" } else { "" })
+    format!("{number}{link}{}{}", line.trim_end(), if more { "…" } else { "" })
+}
+
+/// The first line of an instruction; where that has only flags, `…` stands for them, and the first
+/// line that has more follows.
+fn headline(text: &str) -> String {
+    let mut lines = text.lines().map(|line| line.trim_end_matches(['\\', ' ']).trim_start());
+    let first = lines.next().unwrap_or_default();
+    let is_flag = |word: &&str| word.starts_with("--");
+    let only_flags = |line: &&str| line.split_whitespace().all(|word| is_flag(&word));
+    let (keyword, flags) = first.split_once(char::is_whitespace).unwrap_or((first, ""));
+    let rest = lines.find(|line| !(line.starts_with('#') || only_flags(line)));
+    match rest.filter(|_| only_flags(&flags)) {
+        Some(rest) => {
+            let words: Vec<&str> = rest.split_whitespace().skip_while(is_flag).collect();
+            format!("{keyword} … {}", words.join(" "))
+        }
+        None => first.to_owned(),
+    }
 }
 
 /// Equal for builds of equal steps.

@@ -12,6 +12,7 @@ fn step(text: &str, key: &str, parts: &[(&str, &str, Option<usize>)]) -> Note {
         value: (*value).to_owned(),
         from: *from,
         selection: *name == "content",
+        path: None,
     });
     Note {
         kind: text.split(' ').next().unwrap_or_default().to_owned(),

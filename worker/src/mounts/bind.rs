@@ -53,6 +53,14 @@ impl Shown {
             _ => None,
         }
     }
+
+    /// The path in its source that it shows.
+    pub(crate) fn path_of<'a>(&self, op: &'a ExecOp) -> &'a str {
+        match op.mounts.get(self.mount).map(|mount| &mount.kind) {
+            Some(MountKind::Bind { source, .. }) => source,
+            _ => "",
+        }
+    }
 }
 
 enum Source {
