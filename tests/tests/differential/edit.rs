@@ -2,8 +2,9 @@
 
 use tests::random::Random;
 
-use super::files::{Files, LINK, Node};
-use super::stages::{Line, Stages};
+use super::files::{BUNDLE, FIXED, Files, LINK, MOVING, Node, archive};
+use super::line::{CONFIGS, HIDDEN, Line};
+use super::stages::Stages;
 
 /// A context and what is built of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(crate) struct Scene {
     pub(crate) stages: Stages,
     /// Modes of files are those that git keeps.
     pub(crate) git: bool,
+    /// Whether what is ignored is listed beside the Dockerfile, not in the context.
+    pub(crate) beside: bool,
     /// The number of the next line.
     next: u64,
 }
@@ -32,12 +35,20 @@ pub(crate) enum Edit {
     Flip,
     /// A directory with nothing in it comes or goes.
     Empty,
+    /// An archive holds something else.
+    Archive,
+    /// A directory is renamed with all that is in it.
+    Directory,
     Ignore,
+    /// The list of what is ignored stands elsewhere.
+    IgnoreFile,
     Argument,
     Order,
     Base,
     /// Another base image: other files, or only another environment.
     Image,
+    /// Another name for the same one.
+    Alias,
     Insert,
     Drop,
     Swap,
@@ -45,6 +56,8 @@ pub(crate) enum Edit {
     Target,
     /// How modes are read.
     Modes,
+    /// Another file at the web server.
+    Web,
     Name,
     Comment,
     /// Another secret.
@@ -56,9 +69,18 @@ pub(crate) enum Edit {
     /// Another time.
     Touch,
     Back,
+    /// What was changed last is changed back.
+    Revert,
+    /// Nothing but that a stage is to be built again.
+    Filter,
+    /// That the results of one are too old.
+    Age,
+    /// That all is to be built again.
+    Fresh,
 }
 
-const EDITS: [Edit; 27] = [
+/// Those that bring something new come more often than others.
+const EDITS: [Edit; 42] = [
     Edit::Content,
     Edit::Mode,
     Edit::DirectoryMode,
@@ -68,17 +90,27 @@ const EDITS: [Edit; 27] = [
     Edit::HardLink,
     Edit::Flip,
     Edit::Empty,
+    Edit::Archive,
+    Edit::Directory,
     Edit::Ignore,
+    Edit::IgnoreFile,
     Edit::Argument,
     Edit::Order,
     Edit::Base,
     Edit::Image,
+    Edit::Alias,
+    Edit::Insert,
+    Edit::Insert,
+    Edit::Insert,
     Edit::Insert,
     Edit::Drop,
     Edit::Swap,
     Edit::Alter,
+    Edit::Alter,
+    Edit::Alter,
     Edit::Target,
     Edit::Modes,
+    Edit::Web,
     Edit::Name,
     Edit::Comment,
     Edit::Secret,
@@ -86,6 +118,11 @@ const EDITS: [Edit; 27] = [
     Edit::Again,
     Edit::Touch,
     Edit::Back,
+    Edit::Revert,
+    Edit::Revert,
+    Edit::Filter,
+    Edit::Age,
+    Edit::Fresh,
 ];
 
 /// Names that come and go; `a` and the directories stay.
@@ -98,15 +135,56 @@ const WAYS: [&str; 2] = ["a", "sub"];
 /// What is of another kind again and again, and what is in it.
 const FLIP: [&str; 2] = ["flip", "flip/x"];
 const EMPTY: [&str; 3] = ["void", "sub/void", "deep/er/void"];
-const RULES: [&str; 9] =
-    ["*.txt", "sub/d", "sub/in", "deep", "!deep/er/e", "l1", "**/void", "flip/x", "!b.txt"];
+const RULES: [&str; 14] = [
+    "*.txt",
+    "sub/d",
+    "sub/in",
+    "deep",
+    "!deep/er/e",
+    "l1",
+    "**/void",
+    "flip/x",
+    "!b.txt",
+    "sub/*",
+    "!sub/in/f",
+    "d*/er",
+    "/a2",
+    "!**/c",
+];
 /// What is always there, whatever is ignored.
 const SOURCES: [&[&str]; 6] = [&["."], &["a"], &["a", "sub"], &["a*"], &["sub"], &[LINK]];
 const PLACES: [&str; 3] = [".", "a", "sub"];
 /// How many lines a stage may have.
-const LINES: usize = 5;
-const FLAGS: [&str; 4] = ["", " --chown=1000", " --chmod=640", " --exclude=sub/d"];
+const LINES: usize = 6;
+const FLAGS: [&str; 8] = [
+    "",
+    "",
+    " --chown=1000",
+    " --chmod=640",
+    " --exclude=sub/d",
+    " --parents",
+    " --chown=app:appg --chmod=go-rwx",
+    " --exclude=**/*.txt --exclude=in",
+];
+const FROM_FLAGS: [&str; 5] = ["", "", " --chown=app:appg", " --chmod=u+s", " --exclude=c1"];
+const TAR_FLAGS: [&str; 4] = ["", " --chown=1000", " --link", " --unpack=false"];
+const WEB_FLAGS: [&str; 4] = ["", " --chmod=600", " --chown=app", " --link"];
 const IDS: [&str; 2] = ["warm", "cold"];
+const SECRETS: [&str; 4] = ["", ",env=S", ",required=true", ",target=/tmp/s,mode=0444"];
+const SHELLS: [&str; 2] = [r#"["/bin/sh", "-c"]"#, r#"["/bin/sh", "+e", "-c"]"#];
+/// What a RUN does; its number is `%`.
+const CHANGES: [&str; 10] = [
+    "rm -rf /w/c0",
+    "rm -rf /w/c0; mkdir -p /w/c0; echo % > /w/c0/x",
+    "mv /w/c0 /w/m%",
+    "mv /w/c0 /w/c1",
+    "rm -rf /home /var; mkdir -p /var/new",
+    "chmod 4711 /w/o0",
+    "cp -a /w/c0 /w/k%",
+    "touch -d 2001-01-01 /w/o0 /w",
+    "echo r > /w/new; mv /w/new /w/o0",
+    "rm -rf /w/c0; ln -s /tmp /w/c0",
+];
 
 fn one_of<T: Copy>(random: &mut Random, list: &[T]) -> T {
     list[random.below(list.len() as u64) as usize]
@@ -115,7 +193,8 @@ fn one_of<T: Copy>(random: &mut Random, list: &[T]) -> T {
 /// The name of a file that is there.
 fn present(files: &Files, random: &mut Random, all: bool) -> Option<&'static str> {
     let there = files.names.iter().filter(|(_, node)| matches!(node, Node::File(_)));
-    let names: Vec<&str> = there.map(|(name, _)| *name).filter(|n| all || *n != "a").collect();
+    let names: Vec<&str> =
+        there.map(|(name, _)| *name).filter(|n| all || !FIXED.contains(n)).collect();
     (!names.is_empty()).then(|| one_of(random, &names))
 }
 
@@ -140,8 +219,8 @@ fn edit_files(files: &mut Files, edit: Edit, random: &mut Random) {
             }
         }
         Edit::Rename | Edit::Remove => {
-            if file != Some("a") {
-                file.map(|file| files.names.remove(file));
+            if let Some(file) = file.filter(|file| !FIXED.contains(file)) {
+                files.names.remove(file);
             }
         }
         Edit::HardLink => {
@@ -154,6 +233,8 @@ fn edit_files(files: &mut Files, edit: Edit, random: &mut Random) {
         Edit::Symlink => link(files, random),
         Edit::Flip => flip(files, random),
         Edit::Empty => toggle(files, one_of(random, &EMPTY)),
+        Edit::Archive => files.add(BUNDLE, archive(random.below(3))),
+        Edit::Directory => rename(files),
         _ => {
             let rule = one_of(random, &RULES);
             match files.ignore.iter().position(|it| *it == rule) {
@@ -192,6 +273,16 @@ fn flip(files: &mut Files, random: &mut Random) {
     }
 }
 
+/// Gives a directory its other name.
+fn rename(files: &mut Files) {
+    let [one, two] = MOVING;
+    let (from, to) = if files.names.contains_key(one[0]) { (one, two) } else { (two, one) };
+    for (from, to) in from.into_iter().zip(to) {
+        let node = files.names.remove(from);
+        files.names.extend(node.map(|node| (to, node)));
+    }
+}
+
 fn toggle(files: &mut Files, dir: &'static str) {
     if files.names.remove(dir).is_none() {
         files.names.insert(dir, Node::Dir);
@@ -201,7 +292,7 @@ fn toggle(files: &mut Files, dir: &'static str) {
 impl Scene {
     pub(crate) fn new() -> Self {
         let [files, extra] = [Files::new(), Files::new()];
-        Self { files, extra, stages: Stages::new(), git: false, next: 10 }
+        Self { files, extra, stages: Stages::new(), git: false, beside: true, next: 10 }
     }
 
     /// Changes something; what kind of change it is. Some change nothing.
@@ -217,12 +308,21 @@ impl Scene {
             | Edit::HardLink
             | Edit::Flip
             | Edit::Empty
+            | Edit::Archive
+            | Edit::Directory
             | Edit::Ignore => {
                 let extra = random.below(4) == 0;
                 edit_files(if extra { &mut self.extra } else { &mut self.files }, edit, random);
             }
             Edit::Modes => self.git ^= true,
-            Edit::Again | Edit::Touch | Edit::Back => {}
+            Edit::IgnoreFile => self.beside ^= true,
+            Edit::Again
+            | Edit::Touch
+            | Edit::Back
+            | Edit::Revert
+            | Edit::Filter
+            | Edit::Age
+            | Edit::Fresh => {}
             _ => self.edit_stages(edit, random),
         }
         edit
@@ -238,7 +338,7 @@ impl Scene {
         let place = 1 + random.below(lines.len() as u64) as usize;
         match edit {
             Edit::Argument => {
-                let arg = one_of(random, &["A", "B"]);
+                let arg = one_of(random, &["A", "B", "G"]);
                 if random.below(4) == 0 {
                     stages.args.remove(arg);
                 } else {
@@ -247,12 +347,14 @@ impl Scene {
             }
             Edit::Order => stages.swapped ^= true,
             Edit::Base => stages.base = one_of(random, &[None, Some(0), Some(1)]),
-            Edit::Image => stages.image = random.below(3) as usize,
+            Edit::Image => stages.image = random.below(4) as usize,
+            Edit::Alias => stages.alias ^= true,
+            Edit::Web => stages.page = random.below(3),
             Edit::Target => stages.target = one_of(random, &[0, 1, 2, 2]),
             Edit::Secret => stages.secret = random.below(3),
             Edit::Cache => {
                 for line in stages.stages.iter_mut().flat_map(|stage| &mut stage.lines) {
-                    if let Line::Cache { id, .. } = line {
+                    if let Line::Cache { id, .. } | Line::Seeded { id, .. } = line {
                         *id = one_of(random, &IDS);
                     }
                 }
@@ -292,15 +394,16 @@ impl Scene {
     fn line(&mut self, random: &mut Random, stage: usize) -> Line {
         self.next += 1;
         let number = self.next;
-        // Only the last one may have what other stages made.
-        let kinds = if stage == 2 { 20 } else { 17 };
+        // Only the last one may have what other stages made, and may rest on them.
+        let kinds = if stage == 2 { 31 } else { 27 };
         let link = random.below(2) == 0;
+        let below = random.below(3);
         match random.below(kinds) {
-            0 => Line::Arg(one_of(random, &["A", "B"])),
-            1 => Line::Env(one_of(random, &["E", "F"]), random.below(3)),
+            0 => Line::Arg(one_of(random, &["A", "B", "G", "TARGETARCH"])),
+            1 => Line::Env(one_of(random, &["E", "F", HIDDEN]), below),
             2 => Line::User(one_of(random, &["app", "root"])),
             3 => Line::Workdir(one_of(random, &["/w/w", "/srv/x"])),
-            4..=6 => Line::Copy {
+            4..=7 => Line::Copy {
                 add: random.below(3) == 0,
                 link,
                 extra: random.below(4) == 0,
@@ -308,22 +411,35 @@ impl Scene {
                 sources: one_of(random, &SOURCES),
                 dest: one_of(random, &["/w/c0/", "/w/c1/", "/other/"]),
             },
-            7 => Line::Sum(number),
-            8 => {
+            8 => Line::Sum(number),
+            9 => {
                 Line::Bind { number, source: one_of(random, &PLACES), extra: random.below(3) == 0 }
             }
-            9 => Line::Same { number, source: one_of(random, &PLACES) },
-            10 => Line::Move(number),
-            11 => Line::Secret(number),
-            12 => Line::Cache { number, id: one_of(random, &IDS) },
-            13 => Line::Script(number),
-            14 => Line::Here { text: random.below(3), quoted: link },
-            15 => Line::Label(random.below(3)),
-            16 => Line::Empty(number),
-            17 => Line::From { number, stage: random.below(2) as usize, whole: link },
-            _ => {
+            10 => Line::Same { number, source: one_of(random, &PLACES) },
+            11 => Line::Move(number),
+            12 => Line::Secret { number, how: one_of(random, &SECRETS) },
+            13 => Line::Cache { number, id: one_of(random, &IDS) },
+            14 => Line::Script(number),
+            15 => Line::Here { text: below, quoted: link },
+            16 => Line::Label(below),
+            17 => Line::Empty(number),
+            18 => Line::Scratch { number, source: one_of(random, &PLACES) },
+            19 => Line::Memory(number),
+            20 => Line::Image { number, copy: link },
+            21 | 22 => Line::Change { number, what: one_of(random, &CHANGES) },
+            23 => Line::Tar(one_of(random, &TAR_FLAGS)),
+            24 => Line::Web(one_of(random, &WEB_FLAGS)),
+            25 => Line::Shell(one_of(random, &SHELLS)),
+            26 if stage != 2 && link => Line::OnBuild(number),
+            26 => Line::Config(one_of(random, &CONFIGS), below),
+            27 => Line::From { number, stage: random.below(2) as usize, whole: link },
+            28 => {
                 let stage = random.below(2) as usize;
-                Line::CopyFrom { stage, whole: random.below(2) == 0, link }
+                Line::Seeded { number, id: one_of(random, &IDS), stage }
+            }
+            _ => {
+                let (stage, whole) = (random.below(2) as usize, random.below(2) == 0);
+                Line::CopyFrom { stage, whole, link, flag: one_of(random, &FROM_FLAGS) }
             }
         }
     }
