@@ -69,9 +69,27 @@ impl Client {
         self.transport.shutdown();
     }
 
+    /// From now on the registry of `reference` needs no trusted, encrypted connection: its
+    /// certificate is not looked at, and where it speaks plain HTTP, so does this client. Passwords
+    /// and tokens for it cross the network like that, too.
+    pub fn allow_insecure(&self, reference: &Reference) {
+        self.transport.insecure.allow(&Endpoint::of(reference).host);
+    }
+
     pub(crate) fn session<'a>(&'a self, reference: &'a Reference, scopes: Scopes) -> Session<'a> {
-        let endpoint = Endpoint::of(reference);
+        let mut endpoint = Endpoint::of(reference);
+        let insecure = &self.transport.insecure;
+        if insecure.has(&endpoint.host) {
+            endpoint.scheme =
+                insecure.scheme(&endpoint.host, |scheme| self.speaks(&endpoint.host, scheme));
+        }
         Session { client: self, endpoint, repository: reference.path(), scopes }
+    }
+
+    /// Whether something answers at `host` that speaks `scheme`.
+    fn speaks(&self, host: &str, scheme: &str) -> bool {
+        let asked = url::parse(&format!("{scheme}://{host}/v2/"));
+        asked.and_then(|url| self.transport.send(&Request::get(url))).is_ok()
     }
 
     /// Runs `attempt` until it succeeds, fails for good or was tried often enough.

@@ -32,6 +32,7 @@ mod endpoint;
 mod error;
 mod fetch;
 mod filename;
+mod insecure;
 mod limiter;
 mod manifest;
 mod pace;

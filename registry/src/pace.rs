@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// The fewest bytes that may come in the time without a byte after which a connection is dead.
-/// Less is no line that a layer could come by: a server that sends a byte now and then would
-/// hold a build up for ever. (curl: `--speed-limit`, git: `http.lowSpeedLimit`.)
-const LEAST: u64 = 16 << 10;
+/// The fewest bytes a second that may come, over the time without a byte after which a connection
+/// is dead. Less is no line that a layer could come by: a server that sends a byte now and then
+/// would hold a build up for ever. (curl: `--speed-limit`, git: `http.lowSpeedLimit`.)
+const LEAST: u64 = 256;
 
 /// Counts what comes while somebody waits for it.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Pace {
     pub(crate) fn keeps(&mut self, bytes: usize, waited: Duration) -> bool {
         self.waited += waited;
         self.came += bytes as u64;
-        if self.came >= LEAST {
+        if self.came >= LEAST.saturating_mul(self.window.as_secs().max(1)) {
             (self.waited, self.came) = (Duration::ZERO, 0);
         }
         self.waited < self.window
@@ -45,7 +45,7 @@ mod tests {
             (1..100_000).find(|_| !pace.keeps(bytes, waited))
         };
         assert_eq!(bytes_until_dead(1, Duration::from_secs(59)), Some(2));
-        assert_eq!(bytes_until_dead(100, Duration::from_secs(1)), Some(60));
+        assert_eq!(bytes_until_dead(200, Duration::from_secs(1)), Some(60));
         assert_eq!(bytes_until_dead(300, Duration::from_secs(1)), None, "300 bytes a second");
         assert_eq!(
             bytes_until_dead(1, Duration::from_millis(1)),

@@ -127,7 +127,7 @@ impl Upload<'_> {
             let reply = post(url::with_query(&start, &pairs)?)?;
             match reply.status {
                 201 => return Ok(Begun::Mounted),
-                202 => return place(&reply),
+                202 => return self.place(&reply),
                 400..=499 if reply.status != 429 => {}
                 _ => return Err(self.session.refused(reply)),
             }
@@ -136,7 +136,23 @@ impl Upload<'_> {
         if reply.status != 202 {
             return Err(self.session.refused(reply));
         }
-        place(&reply)
+        self.place(&reply)
+    }
+
+    /// Where the registry wants the bytes.
+    fn place(&self, reply: &Reply) -> Result<Begun, ErrorKind> {
+        let location = reply.text(header::LOCATION).ok_or_else(|| {
+            ErrorKind::Protocol("an upload was accepted without a Location".into())
+        })?;
+        let place = url::join(&reply.url, &location)?;
+        if url::is_https(&reply.url) && self.client.transport.is_exposed(&place) {
+            return Err(ErrorKind::Protocol(format!(
+                "{} sends an upload from https to http ({})",
+                url::origin(&reply.url),
+                url::origin(&place)
+            )));
+        }
+        Ok(Begun::At(place))
     }
 
     /// OCI distribution-spec, "POST then PUT": the whole blob in one request.
@@ -171,22 +187,6 @@ impl Upload<'_> {
 enum Begun {
     Mounted,
     At(Uri),
-}
-
-/// Where the registry wants the bytes.
-fn place(reply: &Reply) -> Result<Begun, ErrorKind> {
-    let location = reply
-        .text(header::LOCATION)
-        .ok_or_else(|| ErrorKind::Protocol("an upload was accepted without a Location".into()))?;
-    let place = url::join(&reply.url, &location)?;
-    if url::is_https(&reply.url) && url::is_exposed(&place) {
-        return Err(ErrorKind::Protocol(format!(
-            "{} sends an upload from https to http ({})",
-            url::origin(&reply.url),
-            url::origin(&place)
-        )));
-    }
-    Ok(Begun::At(place))
 }
 
 /// Counts the bytes that are sent, and stops when it is told to.

@@ -52,7 +52,7 @@ impl TokenServer {
         scopes: &Scopes,
         credential: Option<&Credential>,
     ) -> Result<Token, ErrorKind> {
-        if credential.is_some() && url::is_exposed(&self.realm) {
+        if credential.is_some() && transport.is_exposed(&self.realm) {
             return Err(ErrorKind::Protocol(format!(
                 "refusing to send credentials to the token server {} over plain http",
                 url::origin(&self.realm)

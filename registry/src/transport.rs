@@ -17,6 +17,7 @@ use ureq::{Agent, BodyReader, SendBody, Timeout};
 use crate::ProxyConfig;
 use crate::config::{ClientConfig, Timeouts, TrustRoots};
 use crate::error::{Answer, ErrorKind};
+use crate::insecure::Insecure;
 use crate::pace::Pace;
 use crate::url;
 
@@ -75,6 +76,15 @@ pub(crate) struct Reply {
     pace: Pace,
 }
 
+/// What TLS a connection needs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Tls {
+    None,
+    Trusted,
+    /// Whoever answers is believed.
+    Any,
+}
+
 /// Connections, shared by all threads.
 pub(crate) struct Transport {
     roots: TrustRoots,
@@ -82,8 +92,9 @@ pub(crate) struct Transport {
     user_agent: String,
     timeouts: Timeouts,
     idle_connections: usize,
-    /// By proxy, and by whether TLS is needed.
-    agents: Mutex<HashMap<(Option<String>, bool), Agent>>,
+    /// By proxy, and by what TLS is needed.
+    agents: Mutex<HashMap<(Option<String>, Tls), Agent>>,
+    pub(crate) insecure: Insecure,
     closed: AtomicBool,
 }
 
@@ -97,6 +108,7 @@ impl Transport {
             timeouts: config.timeouts,
             idle_connections: config.per_host.max(1) + 1,
             agents: Mutex::default(),
+            insecure: Insecure::default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -129,11 +141,28 @@ impl Transport {
             };
             reply.drain();
             let next = url::join(&url, &location)?;
-            check_redirect(&url, &next)?;
+            self.check_redirect(&url, &next)?;
             at_home &= url::same_origin(&request.url, &next);
             url = next;
         }
         Err(ErrorKind::Protocol(format!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    /// Refuses to leave HTTPS.
+    fn check_redirect(&self, from: &Uri, to: &Uri) -> Result<(), ErrorKind> {
+        if url::is_https(from) && self.is_exposed(to) {
+            return Err(ErrorKind::Protocol(format!(
+                "{} redirects from https to http ({})",
+                url::origin(from),
+                url::origin(to)
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether what is sent to `url` crosses the network in the clear, and nobody said that it may.
+    pub(crate) fn is_exposed(&self, url: &Uri) -> bool {
+        url::is_exposed(url) && !self.insecure.covers(url)
     }
 
     fn exchange(&self, what: &Request<'_>, url: &Uri, at_home: bool) -> Result<Reply, ErrorKind> {
@@ -174,7 +203,11 @@ impl Transport {
 
     fn agent(&self, url: &Uri) -> Result<Agent, ErrorKind> {
         let proxy = self.proxy.select(url);
-        let tls = url::is_https(url) || proxy.is_some_and(|p| p.starts_with("https://"));
+        let tls = match url::is_https(url) || proxy.is_some_and(|p| p.starts_with("https://")) {
+            false => Tls::None,
+            true if self.insecure.covers(url) => Tls::Any,
+            true => Tls::Trusted,
+        };
         let key = (proxy.map(str::to_owned), tls);
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_closed() {
@@ -188,7 +221,7 @@ impl Transport {
         Ok(agent)
     }
 
-    fn build(&self, proxy: Option<&str>, tls: bool) -> Result<Agent, ErrorKind> {
+    fn build(&self, proxy: Option<&str>, tls: Tls) -> Result<Agent, ErrorKind> {
         let proxy = match proxy {
             Some(address) => Some(ureq::Proxy::new(address).map_err(|_| {
                 // The address itself may hold a password.
@@ -207,10 +240,12 @@ impl Transport {
             .timeout_per_read(Some(self.timeouts.idle))
             .timeout_per_write(Some(self.timeouts.idle))
             .max_idle_connections_per_host(self.idle_connections);
-        if tls {
-            config =
-                config.tls_config(TlsConfig::builder().root_certs(self.certificates()?).build());
-        }
+        let builder = TlsConfig::builder();
+        config = match tls {
+            Tls::None => config,
+            Tls::Trusted => config.tls_config(builder.root_certs(self.certificates()?).build()),
+            Tls::Any => config.tls_config(builder.disable_verification(true).build()),
+        };
         Ok(config.build().new_agent())
     }
 
@@ -241,18 +276,6 @@ impl Transport {
         }
         Ok(RootCerts::from(found))
     }
-}
-
-/// Refuses to leave HTTPS.
-fn check_redirect(from: &Uri, to: &Uri) -> Result<(), ErrorKind> {
-    if url::is_https(from) && url::is_exposed(to) {
-        return Err(ErrorKind::Protocol(format!(
-            "{} redirects from https to http ({})",
-            url::origin(from),
-            url::origin(to)
-        )));
-    }
-    Ok(())
 }
 
 impl Reply {
@@ -411,13 +434,16 @@ mod tests {
 
     #[test]
     fn redirects_stay_encrypted() {
+        let transport = Transport::new(&ClientConfig::default());
         let check = |a: &str, b: &str| {
-            check_redirect(&url::parse(a).unwrap(), &url::parse(b).unwrap()).is_ok()
+            transport.check_redirect(&url::parse(a).unwrap(), &url::parse(b).unwrap()).is_ok()
         };
         assert!(check("https://a/", "https://b/"));
         assert!(!check("https://a/", "http://a/"));
         assert!(check("https://a/", "http://127.0.0.1:5000/"));
         assert!(check("http://localhost/", "http://b/"));
+        transport.insecure.allow("b:5000");
+        assert!(check("https://a/", "http://b:5000/") && !check("https://a/", "http://b/"));
     }
 
     #[test]

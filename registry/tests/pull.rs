@@ -273,6 +273,16 @@ fn a_slow_line_is_no_dead_line() {
 }
 
 #[test]
+fn a_trickle_is_a_dead_line() {
+    let Some(world) = world_with(Access::Open, 20_000) else { return };
+    // Never silent for as long as the idle timeout: it would take more than five hours.
+    world.proxy.inject(Kind::BlobGet, 1, Fault::Trickle(1, Duration::from_secs(1)));
+    let (mut sink, notes) = (Sink::default(), Notes::default());
+    fetch(&world, &mut sink, &notes).unwrap();
+    assert_eq!((sink.data == world.layer, notes.retries()), (true, 1));
+}
+
+#[test]
 fn cancel_and_shutdown() {
     let Some(world) = world(Access::Open) else { return };
     let stop = AtomicBool::new(false);

@@ -163,14 +163,19 @@ fn trust_comes_from_the_files_given() {
     std::fs::write(dir.join("v2/a/manifests/b"), answer).unwrap();
     let server = serve(dir, "good");
     let (proxy, asked) = connect_proxy(server.address.clone());
-    let resolve = |roots: &[&str], host: &str| -> Result<_, RegistryError> {
+    let ask = |roots: &[&str], host: &str, insecure: bool| -> Result<_, RegistryError> {
         let mut config = config(Credentials::none());
         config.roots = TrustRoots::Files(roots.iter().map(|r| dir.join(r)).collect());
         config.proxy =
             ProxyConfig { https: Some(format!("http://me:pass@{proxy}")), ..Default::default() };
         config.retry.attempts = 1;
-        Client::new(config).resolve(&format!("{host}/a:b").parse().unwrap())
+        let client = Client::new(config);
+        if insecure {
+            client.allow_insecure(&format!("{HOST}/other").parse().unwrap());
+        }
+        client.resolve(&format!("{host}/a:b").parse().unwrap())
     };
+    let resolve = |roots: &[&str], host: &str| ask(roots, host, false);
     let found = resolve(&["good-ca.pem"], HOST).unwrap();
     assert_eq!(found.bytes, manifest.as_bytes());
     {
@@ -182,6 +187,10 @@ fn trust_comes_from_the_files_given() {
     let error = resolve(&["other-ca.pem"], HOST).unwrap_err();
     assert!(matches!(error.kind, ErrorKind::Tls { .. }), "{error}");
     let error = resolve(&["good-ca.pem"], "elsewhere.test").unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Tls { .. }), "{error}");
+    // Nobody looks at the certificate of a registry that needs none, and at those of others still.
+    ask(&["other-ca.pem"], HOST, true).unwrap();
+    let error = ask(&["other-ca.pem"], "elsewhere.test", true).unwrap_err();
     assert!(matches!(error.kind, ErrorKind::Tls { .. }), "{error}");
     // The system trusts neither, unless it is told that its store is another file.
     let child = |store: Option<&str>| {

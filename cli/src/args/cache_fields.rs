@@ -8,6 +8,9 @@ use super::suggest::did_you_mean;
 /// Types that BuildKit has besides.
 const OTHERS: &[&str] = &["gha", "s3", "azblob"];
 
+/// Whether a registry needs no trusted, encrypted connection.
+pub(super) const INSECURE: &str = "registry.insecure";
+
 /// The fields of one option.
 pub(super) struct Fields {
     kind: String,
@@ -65,9 +68,12 @@ impl Fields {
             self.pairs.iter().find(|(key, _)| key != "type" && !known.contains(&key.as_str()));
         match unknown {
             None => Ok(()),
-            Some((key, _)) => {
-                Err(format!("type={} has no key {key:?}{}", self.kind, did_you_mean(key, known)))
-            }
+            Some((key, _)) => Err(format!(
+                "type={} has no key {key:?} (there are {}){}",
+                self.kind,
+                known.join(", "),
+                did_you_mean(key, known)
+            )),
         }
     }
 

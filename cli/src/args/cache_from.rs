@@ -4,13 +4,18 @@ use std::path::PathBuf;
 
 use oci::{Digest, Reference};
 
-use super::cache_fields::Fields;
+use super::cache_fields::{Fields, INSECURE};
 
 /// One `--cache-from`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CacheFrom {
     /// A cache in a registry, or an image with a cache in it.
-    Registry(Reference),
+    Registry {
+        /// Its name.
+        reference: Reference,
+        /// Whether the registry needs no trusted, encrypted connection.
+        insecure: bool,
+    },
     /// A cache in a directory.
     Local {
         /// The directory.
@@ -39,13 +44,18 @@ pub(super) const LATEST: &str = "latest";
 /// If a type, key or value is unknown or missing.
 pub fn parse(text: &str) -> Result<CacheFrom, String> {
     let fields = match Fields::parse(text, &["registry", "local"])? {
-        Ok(name) => return Ok(CacheFrom::Registry(Fields::reference(&name)?)),
+        Ok(name) => {
+            let reference = Fields::reference(&name)?;
+            return Ok(CacheFrom::Registry { reference, insecure: false });
+        }
         Err(fields) => fields,
     };
     match fields.kind() {
         "registry" => {
-            fields.check(&["ref"])?;
-            Ok(CacheFrom::Registry(Fields::reference(fields.required("ref")?)?))
+            fields.check(&["ref", INSECURE])?;
+            let reference = Fields::reference(fields.required("ref")?)?;
+            let insecure = fields.flag(INSECURE)?.unwrap_or(false);
+            Ok(CacheFrom::Registry { reference, insecure })
         }
         _ => {
             fields.check(&["src", "digest", "tag"])?;
@@ -68,11 +78,15 @@ mod tests {
     #[test]
     fn kinds_and_short_forms() {
         let registry = |text: &str| match parse(text) {
-            Ok(CacheFrom::Registry(reference)) => reference.familiar(),
+            Ok(CacheFrom::Registry { reference, insecure }) => {
+                assert_eq!(insecure, text.contains("insecure=true"), "{text}");
+                reference.familiar()
+            }
             other => panic!("{text}: {other:?}"),
         };
         assert_eq!(registry("type=registry,ref=h:5/c:1"), "h:5/c:1");
         assert_eq!(registry("h:5/c"), "h:5/c:latest");
+        assert_eq!(registry("type=registry,ref=h:5/c:1,registry.insecure=true"), "h:5/c:1");
         let local = |text: &str| parse(text).unwrap();
         let tag = |tag: &str| WantedCache::Tag(tag.to_owned());
         let src = PathBuf::from("d");
@@ -95,6 +109,9 @@ mod tests {
             ("type=azblob", "not supported: type=azblob"),
             ("type=registri,ref=a", "did you mean \"registry\"?"),
             ("type=registry", "needs ref="),
+            ("type=registry,ref=a,insecure=true", "(there are ref, registry.insecure)"),
+            ("type=registry,ref=a,registry.insecure=si", "not true or false"),
+            ("type=local,src=d,registry.insecure=1", "no key"),
             ("type=registry,ref=A", "invalid reference"),
             ("type=registry,rev=a", "did you mean \"ref\"?"),
             ("type=local", "needs src="),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use oci::Reference;
 
-use super::cache_fields::Fields;
+use super::cache_fields::{Fields, INSECURE};
 use super::cache_from::LATEST;
 use super::output::{LayerOptions, layer_options};
 
@@ -25,7 +25,12 @@ pub struct CacheTo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CachePlace {
     /// Into a registry.
-    Registry(Reference),
+    Registry {
+        /// Its name there.
+        reference: Reference,
+        /// Whether the registry needs no trusted, encrypted connection.
+        insecure: bool,
+    },
     /// Into a directory.
     Local {
         /// The directory.
@@ -51,7 +56,7 @@ const COMMON: [&str; 5] =
 pub fn parse(text: &str) -> Result<CacheTo, String> {
     let fields = match Fields::parse(text, &["registry", "local", "inline"])? {
         Ok(name) => {
-            let place = CachePlace::Registry(target(&name)?);
+            let place = CachePlace::Registry { reference: target(&name)?, insecure: false };
             let layers = LayerOptions::default();
             return Ok(CacheTo { place, every_step: false, layers, must: false });
         }
@@ -60,14 +65,15 @@ pub fn parse(text: &str) -> Result<CacheTo, String> {
     let common = |own: &[&'static str]| [own, &COMMON[..]].concat();
     let place = match fields.kind() {
         "registry" => {
-            fields.check(&common(&["ref", "image-manifest", "oci-mediatypes"]))?;
+            fields.check(&common(&["ref", "image-manifest", "oci-mediatypes", INSECURE]))?;
             // What those ask for is what there is (BuildKit can write an index as well).
             for key in ["image-manifest", "oci-mediatypes"] {
                 if fields.flag(key)? == Some(false) {
                     return Err(format!("{key}=false: a cache is an OCI manifest, as of an image"));
                 }
             }
-            CachePlace::Registry(target(fields.required("ref")?)?)
+            let reference = target(fields.required("ref")?)?;
+            CachePlace::Registry { reference, insecure: fields.flag(INSECURE)?.unwrap_or(false) }
         }
         "local" => {
             fields.check(&common(&["dest", "tag", "reset"]))?;
@@ -115,7 +121,8 @@ mod tests {
     #[test]
     fn places_and_defaults() {
         let to = parse("h:5/c").unwrap();
-        assert!(matches!(&to.place, CachePlace::Registry(r) if r.familiar() == "h:5/c:latest"));
+        assert!(matches!(&to.place, CachePlace::Registry { reference, insecure: false }
+            if reference.familiar() == "h:5/c:latest"));
         assert!(!to.every_step && !to.must && to.layers == LayerOptions::default());
         let to = parse("type=registry,ref=h:5/c:1,mode=max,ignore-error=false").unwrap();
         assert!(to.every_step && to.must);
@@ -143,6 +150,8 @@ mod tests {
             ("type=local,dest=a,reset=maybe", "not true or false"),
             ("type=local,dest=a,compression=gizp", "did you mean \"gzip\"?"),
             ("type=local,dest=a,ignore-error=", ""),
+            ("type=registry,ref=a,registry.insecure=true", ""),
+            ("type=registry,ref=a,registry.insecure=never", "not true or false"),
             ("type=registry,ref=a,image-manifest=true,oci-mediatypes=true", ""),
             ("type=registry,ref=a,image-manifest=false", "OCI manifest"),
         ] {

@@ -10,13 +10,14 @@ use super::cache_to::{self, CacheTo};
 #[derive(Args, Clone, Debug, Default)]
 pub struct CacheArgs {
     /// A cache of another machine that may be used: a name in a registry,
-    /// type=registry,ref=NAME, or type=local,src=DIR with tag= or digest=; may be repeated
+    /// type=registry,ref=NAME with registry.insecure=, or type=local,src=DIR with tag= or digest=;
+    /// may be repeated
     #[arg(long = "cache-from", value_name = "CACHE", value_parser = cache_from::parse, help_heading = CACHE)]
     pub from: Vec<CacheFrom>,
     /// Where the cache of this build goes for other machines: a name in a registry,
-    /// type=registry,ref=NAME, type=local,dest=DIR with tag=, reset=, or type=inline (into the
-    /// image), with mode=min|max, compression=, compression-level=, force-compression=,
-    /// ignore-error=; may be repeated
+    /// type=registry,ref=NAME with registry.insecure=, type=local,dest=DIR with tag=, reset=, or
+    /// type=inline (into the image), with mode=min|max, compression=, compression-level=,
+    /// force-compression=, ignore-error=; may be repeated
     #[arg(long = "cache-to", value_name = "CACHE", value_parser = cache_to::parse, help_heading = CACHE)]
     pub to: Vec<CacheTo>,
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use oci::Reference;
 
+use super::cache_fields::INSECURE;
 use super::csv;
 use super::suggest::did_you_mean;
 
@@ -16,6 +17,8 @@ pub struct OutputSpec {
     pub names: Vec<Reference>,
     /// Whether the image is pushed to the registries of its names.
     pub push: bool,
+    /// Whether those registries need no trusted, encrypted connection.
+    pub insecure: bool,
     /// How layers are compressed.
     pub layers: LayerOptions,
     /// Whether file times later than SOURCE_DATE_EPOCH are set to it.
@@ -90,7 +93,6 @@ const LATER_KEYS: &[&str] = &[
     "platform-split",
     "prefer-nondist-layers",
     "push-by-digest",
-    "registry.insecure",
     "store",
     "unpack",
 ];
@@ -101,6 +103,7 @@ impl OutputSpec {
             kind,
             names: Vec::new(),
             push: false,
+            insecure: false,
             layers: LayerOptions::default(),
             rewrite_timestamp: false,
         }
@@ -185,6 +188,7 @@ fn build(kind: &str, pairs: &[(String, &str)]) -> Result<OutputSpec, String> {
         _ => OutputKind::Image,
     });
     spec.push = flag("push", kind == "registry")?;
+    spec.insecure = flag(INSECURE, false)?;
     spec.rewrite_timestamp = flag("rewrite-timestamp", false)?;
     spec.layers = layer_options(get("compression"), get("compression-level"))?;
     spec.layers.force = flag("force-compression", false)?;
@@ -199,7 +203,7 @@ fn check_keys(kind: &str, pairs: &[(String, &str)]) -> Result<(), String> {
     match kind {
         "oci" => known.extend(["dest", "tar"].iter().chain(IMAGE_KEYS)),
         "docker" => known.extend(["dest"].iter().chain(IMAGE_KEYS)),
-        "image" | "registry" => known.extend(["push"].iter().chain(IMAGE_KEYS)),
+        "image" | "registry" => known.extend(["push", INSECURE].iter().chain(IMAGE_KEYS)),
         "tar" | "local" => known.extend(["dest", "rewrite-timestamp"]),
         "cacheonly" => {}
         other => {
@@ -298,6 +302,8 @@ mod tests {
             spec.names.iter().map(Reference::familiar).collect::<Vec<_>>(),
             ["a:1", "b:latest"]
         );
+        assert!(parse("type=registry,name=a,registry.insecure=true").unwrap().insecure);
+        assert!(!parse("type=image").unwrap().insecure);
         assert!(!parse("type=image").unwrap().push && parse("type=image,push=true").unwrap().push);
     }
 
@@ -320,6 +326,7 @@ mod tests {
             ("type=image,name=A", "invalid reference"),
             ("type=oci,dest=a,dest=b", "twice"),
             ("type=local,dest=x,mode=delete", "not supported yet: mode="),
+            ("type=oci,registry.insecure=true", "no key \"registry.insecure\""),
             ("type=image,annotation.a=b", "not supported yet"),
             ("type=\"oci\"", "quote"),
         ] {

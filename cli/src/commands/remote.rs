@@ -33,6 +33,7 @@ pub(super) struct Caches {
 impl Caches {
     /// Begins to read the caches that `request` names.
     pub(super) fn start(request: &BuildRequest, engine: &Engine) -> Self {
+        allow_insecure(request, engine);
         let from = &request.caches.from;
         let platform = &request.lower.platform;
         let sources = || from.iter().map(source).collect();
@@ -44,9 +45,27 @@ impl Caches {
     }
 }
 
+/// Tells the client which registries need no trusted connection, before any of them is asked.
+fn allow_insecure(request: &BuildRequest, engine: &Engine) {
+    let allow = |reference| engine.client().allow_insecure(reference);
+    for from in &request.caches.from {
+        if let CacheFrom::Registry { reference, insecure: true } = from {
+            allow(reference);
+        }
+    }
+    for to in &request.caches.to {
+        if let CachePlace::Registry { reference, insecure: true } = &to.place {
+            allow(reference);
+        }
+    }
+    for output in request.outputs.exports.iter().filter(|output| output.insecure) {
+        output.names.iter().for_each(allow);
+    }
+}
+
 fn source(from: &CacheFrom) -> CacheSource {
     match from {
-        CacheFrom::Registry(reference) => CacheSource::Registry(reference.clone()),
+        CacheFrom::Registry { reference, .. } => CacheSource::Registry(reference.clone()),
         CacheFrom::Local { src, wanted } => CacheSource::Directory {
             path: src.clone(),
             wanted: match wanted {
@@ -69,7 +88,8 @@ fn wants(plan: &OutputPlan, from: &[CacheFrom]) -> Wants {
     let there = |output: &crate::args::OutputSpec| {
         output.names.iter().all(|name| {
             from.iter().all(|from| {
-                matches!(from, CacheFrom::Registry(cache) if cache.domain() == name.domain())
+                matches!(from, CacheFrom::Registry { reference, .. }
+                    if reference.domain() == name.domain())
             })
         })
     };
@@ -123,7 +143,7 @@ pub(super) fn export(
     let Some(carried) = carried else { return Ok(()) };
     for to in to {
         let (target, title) = match &to.place {
-            CachePlace::Registry(reference) => {
+            CachePlace::Registry { reference, .. } => {
                 (CacheTarget::Registry(reference.clone()), "exporting cache to registry")
             }
             CachePlace::Local { dest, tag, reset } => {

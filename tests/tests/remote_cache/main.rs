@@ -3,6 +3,7 @@
 
 mod clones;
 mod faults;
+mod insecure;
 mod lies;
 mod machines;
 mod place;
