@@ -1,6 +1,7 @@
 //! `.dockerignore` files.
 
-use graph::pattern::{IgnoreList, PatternError};
+use graph::ignore::IgnoreList;
+use graph::pattern::PatternError;
 
 /// Why an ignore file is refused.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]

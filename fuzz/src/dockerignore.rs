@@ -7,7 +7,7 @@
 mod reference;
 
 use frontend::parse_ignore;
-use graph::pattern::{IgnoreList, IgnoreMatcher};
+use graph::ignore::{IgnoreList, IgnoreMatcher};
 use libfuzzer_sys::fuzz_target;
 
 /// The reference takes time exponential in the wildcards of a pattern.

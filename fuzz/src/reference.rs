@@ -1,6 +1,6 @@
 //! Ignore files by the letter: no states, no prefixes, no shortcuts.
 
-use graph::pattern::IgnoreList;
+use graph::ignore::IgnoreList;
 
 /// Whether `path` is left out, and which rules matched it (moby/patternmatcher:
 /// `MatchesUsingParentResults`).

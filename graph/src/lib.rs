@@ -11,6 +11,7 @@ pub mod exec;
 pub mod file;
 pub mod freshness;
 pub mod git;
+pub mod ignore;
 pub mod near;
 pub mod op;
 pub mod pattern;

@@ -6,7 +6,7 @@ use oci::{Digest, Platform};
 use serde::{Deserialize, Serialize};
 
 use crate::git::GitSource;
-use crate::pattern::IgnoreList;
+use crate::ignore::IgnoreList;
 
 /// Something from outside the build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

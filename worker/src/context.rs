@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use cache::{CacheError, Context, Everything, FileKind, State, Verdict};
-use graph::pattern::{IgnoreList, IgnoreMatcher, IgnoreState};
+use graph::ignore::{IgnoreList, IgnoreMatcher, IgnoreState};
 use oci::layer::{ContentHash, Entry, Metadata, Node, TreePath};
 
 use crate::copy::{Keep, SourceError, SourceTree, kept_by_git};

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use frontend::parse_ignore;
-use graph::pattern::IgnoreList;
+use graph::ignore::IgnoreList;
 use solver::CancelToken;
 
 use super::failure::Failure;

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use graph::pattern::IgnoreList;
+use graph::ignore::IgnoreList;
 use graph::{
     Definition, FileOp, GitSource, HttpSource, LocalSource, Op, SourceOp, Unpack, Vertex,
     VertexMeta,

@@ -1,7 +1,8 @@
 //! Files that COPY and ADD name and that an ignore file excludes.
 
 use graph::Span;
-use graph::pattern::{IgnoreList, IgnoreMatcher, clean, is_wildcard};
+use graph::ignore::{IgnoreList, IgnoreMatcher};
+use graph::pattern::{clean, is_wildcard};
 
 use super::warning;
 use crate::Diagnostic;

@@ -1,6 +1,7 @@
 //! COPY and ADD.
 
-use graph::pattern::{Glob, IgnoreList, is_wildcard};
+use graph::ignore::IgnoreList;
+use graph::pattern::{Glob, is_wildcard};
 use graph::{
     CopyAction, CopySource, FileAction, FileOp, Freshness, GitSource, InlineFile, MergeOp,
     ModeChange, Op, Owner, SourceOp, Span, Unpack, Vertex, VertexIndex, VertexMeta,

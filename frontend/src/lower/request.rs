@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use graph::pattern::IgnoreList;
+use graph::ignore::IgnoreList;
 use graph::{GitSource, HttpSource, ModeChange, NetworkMode};
 use oci::{Digest, ImageConfig, Platform, Reference};
 

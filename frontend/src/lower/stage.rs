@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use graph::pattern::IgnoreList;
+use graph::ignore::IgnoreList;
 use graph::{
     Definition, FileOp, Freshness, ImageSource, LocalSource, Op, SourceOp, Span, Unpack, Vertex,
     VertexIndex, VertexMeta,

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use cache::{Dialect, State};
 use graph::ModeChange;
-use graph::pattern::IgnoreList;
+use graph::ignore::IgnoreList;
 use oci::layer::{ContentHash, Entry, Node, TreePath};
 use sys::root::Root;
 

@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use graph::pattern::{Glob, IgnoreList, IgnoreMatcher, IgnoreState, Verdict};
+use graph::ignore::{IgnoreList, IgnoreMatcher, IgnoreState, Verdict};
+use graph::pattern::Glob;
 
 use crate::commands::dockerfile::IgnoreFile;
 use crate::commands::failure::Failure;
