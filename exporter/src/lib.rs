@@ -20,6 +20,6 @@ pub use bundle::{Bundle, bundle, bundle_to_push};
 pub use error::ExportError;
 pub use image::{Image, LayerError, LayerFormat, Layers};
 pub use local::local;
-pub use push::push;
+pub use push::{Upload, push};
 pub use report::Report;
 pub use rootfs::rootfs_tar;

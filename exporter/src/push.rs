@@ -109,9 +109,12 @@ fn push_blob(
     Ok(())
 }
 
-struct Upload<'a> {
-    part: &'a str,
-    report: &'a dyn Report,
+/// Tells a [`Report`] of an upload.
+pub struct Upload<'a> {
+    /// What the report calls it.
+    pub part: &'a str,
+    /// Who is told.
+    pub report: &'a dyn Report,
 }
 
 impl registry::Progress for Upload<'_> {

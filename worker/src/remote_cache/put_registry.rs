@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use exporter::Report;
+use exporter::{Report, Upload};
 use oci::{Descriptor, Reference};
 use registry::Client;
 
@@ -41,20 +41,5 @@ impl Put for Registry<'_> {
     fn finish(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), CacheExportError> {
         self.client.push_manifest(self.reference, &manifest.media_type, bytes)?;
         Ok(())
-    }
-}
-
-struct Upload<'a> {
-    part: &'a str,
-    report: &'a dyn Report,
-}
-
-impl registry::Progress for Upload<'_> {
-    fn bytes(&self, done: u64, total: u64) {
-        self.report.progress(self.part, done, total);
-    }
-
-    fn retrying(&self, what: &str, error: &str, attempt: u32) {
-        self.report.progress(&format!("retrying {what} ({attempt}): {error}"), 0, 0);
     }
 }
