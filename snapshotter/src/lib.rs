@@ -6,7 +6,8 @@
 //! parallel) and [`Snapshotter::attach`] (in order). [`Snapshotter::rebase`] puts a layer that was
 //! made on nothing onto another root file system: both snapshots have that one layer, and the new
 //! one neither `manifest` nor, in an overlay, `fs`. Mounts are handed out as plans
-//! ([`sys::mount::Mount`]); nothing here stays mounted.
+//! ([`sys::mount::Mount`]), or opened ([`Snapshotter::open_on_foundation`]); what stays open is attached
+//! nowhere, and ends with the process.
 //!
 //! On disk, below the directory given to [`Snapshotter::open`]:
 //!
@@ -27,7 +28,7 @@
 //! not a loss of power, until whoever records it has synced the file system (`syncfs` on a
 //! descriptor of the state directory, one for many snapshots).
 //!
-//! Both [`Kind`]s give equal manifests for equal changes.
+//! All [`Kind`]s give equal manifests for equal changes.
 
 mod apply;
 mod attach;

@@ -32,8 +32,8 @@ const PROBE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The directory that [`Snapshotter::view`] shows where there is no snapshot.
 const EMPTY: &str = "empty";
 
-/// The longest chain that is followed. An overlay has at most 500 layers (Linux,
-/// `OVL_MAX_STACK`); what is longer is a circle.
+/// The longest chain that is followed. Two overlays, one in the other, have at most 999 layers (see
+/// [`sys::mount`]); what is much longer is a circle.
 pub(crate) const MAX_CHAIN: usize = 4096;
 
 /// How snapshots are stored.

@@ -1,4 +1,4 @@
-//! What both kinds of snapshot have to do alike: one suite, run on each.
+//! What all kinds of snapshot have to do alike: one suite, run on each.
 //!
 //! After every step the mounted view is compared with what the manifests say, entry by entry.
 
