@@ -194,11 +194,10 @@ fn privileged_a_stopped_build_delays_only_what_depends_on_it() {
         "-is-$((6*7))"
     ));
     let mut other = drydock.build(&both).args(["-o", &output(&drydock, 1), "--jobs", "1"]).start();
+    other.wait_for(ELSEWHERE);
+    other.wait_for("own-is-42");
     let mut gives_up = drydock.build(&both).start();
-    for build in [&mut other, &mut gives_up] {
-        build.wait_for(ELSEWHERE);
-        build.wait_for("own-is-42");
-    }
+    gives_up.wait_for(ELSEWHERE);
     // Its processes run on, and who waits for them may give up.
     open_gate(&drydock);
     gives_up.signal(Signal::INT);
