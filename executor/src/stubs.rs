@@ -97,10 +97,12 @@ impl Stubs {
 
     fn remove(&mut self) -> Result<(), Errno> {
         let mut removed = Ok(());
-        let times: Vec<Option<Timestamps>> = self.parents.iter().map(Parent::times).collect();
+        // Once: what times mean afterwards, nobody knows.
+        let parents = std::mem::take(&mut self.parents);
+        let times: Vec<Option<Timestamps>> = parents.iter().map(Parent::times).collect();
         let mut changed = vec![false; times.len()];
         for made in self.made.drain(..).rev() {
-            let dir = &self.parents[made.parent].dir;
+            let dir = &parents[made.parent].dir;
             let Ok(stat) = rustix::fs::statat(dir, &made.name, AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
             };
@@ -122,7 +124,7 @@ impl Stubs {
                 Err(errno) => removed = Err(errno),
             }
         }
-        for ((parent, times), changed) in self.parents.iter().zip(times).zip(changed) {
+        for ((parent, times), changed) in parents.iter().zip(times).zip(changed) {
             let Some(times) = times else { continue };
             let changed = changed || !same_time(&times.last_modification, &parent.with_stubs);
             let times = if changed { &times } else { &parent.before };
@@ -266,7 +268,7 @@ mod tests {
         fs::remove_file(temp.path().join("etc/replaced")).unwrap();
         fs::create_dir(temp.path().join("etc/replaced")).unwrap();
         let own = fs::metadata(temp.path().join("etc")).unwrap().modified().unwrap();
-        drop(stubs);
+        stubs.clear().unwrap();
         assert!(!temp.path().join("etc/hosts").exists());
         assert!(temp.path().join("etc/replaced").is_dir());
         assert!(!temp.path().join("cache/dir").exists());
