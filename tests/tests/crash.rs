@@ -16,6 +16,9 @@ use tests::require_root;
 /// How often the builder is killed in `make test`; `DRYDOCK_TORTURE=N` does it N times as often.
 const MOMENTS: u32 = 20;
 
+/// How long what ends by itself may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Quick steps of every kind in two branches, with fresh keys for each `SALT`.
 fn sample() -> Context {
     Context::new(
@@ -89,7 +92,7 @@ fn privileged_killed_at_random_moments() {
         }
     }
     eprintln!("{killed} of {moments} builds were killed, {shown} steps had been shown as done");
-    assert!(host::wait_until(Duration::from_secs(5), || host::users_of(drydock.state()).is_empty()));
+    assert!(host::wait_until(PATIENCE, || host::users_of(drydock.state()).is_empty()));
     assert_eq!(host::mounts_below(drydock.state()), Vec::<String>::new());
     check_nothing_piles_up(&drydock);
 }
@@ -142,15 +145,17 @@ fn privileged_interrupted_at_random_moments() {
 fn privileged_a_killed_builder_takes_its_processes_along() {
     require_root!();
     let drydock = Drydock::new();
-    let context = Context::new(
-        "FROM busybox\nRUN trap '' HUP INT TERM; echo it-is-running; (setsid sleep 9943.5 &); sleep 9943.5\n",
-    );
+    // Nobody else on this machine sleeps for just so long.
+    let marker = format!("9943.{}", std::process::id());
+    let context = Context::new(&format!(
+        "FROM busybox\nRUN trap '' HUP INT TERM; echo it-is-running; (setsid sleep {marker} &); sleep {marker}\n",
+    ));
     let mut running = drydock.build(&context).start();
     running.wait_for("it-is-running");
     running.kill();
     running.finish();
-    assert!(host::wait_until(Duration::from_secs(5), || host::processes_with("9943.5").is_empty()));
-    assert!(host::wait_until(Duration::from_secs(5), || host::users_of(drydock.state()).is_empty()));
+    assert!(host::wait_until(PATIENCE, || host::processes_with(&marker).is_empty()));
+    assert!(host::wait_until(PATIENCE, || host::users_of(drydock.state()).is_empty()));
     assert_eq!(host::mounts_below(drydock.state()), Vec::<String>::new());
     drydock.build(&Context::new("FROM busybox\nRUN true\n")).ok();
 }

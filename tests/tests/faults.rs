@@ -88,7 +88,7 @@ impl Bench {
     /// The build after a fault: calm, right, and with all that the one before had shown.
     fn next(&mut self, drydock: &Drydock, salt: usize, before: &Output, what: &str) {
         assert!(
-            host::wait_until(Duration::from_secs(10), || host::users_of(drydock.state())
+            host::wait_until(Duration::from_secs(60), || host::users_of(drydock.state())
                 .is_empty()),
             "{what}: something goes on"
         );

@@ -92,14 +92,15 @@ fn directories_are_trees() {
 fn the_host_is_seen() {
     assert!(!host::mounts_below("/".as_ref()).is_empty());
     assert!(host::mounts_below("/no/such/place".as_ref()).is_empty());
-    let mut child = std::process::Command::new("sleep").arg("6611.5").spawn().unwrap();
-    let seen = host::wait_until(std::time::Duration::from_secs(5), || {
-        host::processes_with("6611.5") == [child.id()]
+    let marker = format!("6611.{}", std::process::id());
+    let mut child = std::process::Command::new("sleep").arg(&marker).spawn().unwrap();
+    let seen = host::wait_until(std::time::Duration::from_secs(60), || {
+        host::processes_with(&marker) == [child.id()]
     });
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(seen);
-    assert!(host::processes_with("6611.5").is_empty());
+    assert!(host::processes_with(&marker).is_empty());
 }
 
 #[test]
