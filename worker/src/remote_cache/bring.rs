@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use oci::layer::{LayerItem, LayerManifest, LayerReader, Node, to_layer_entry};
 use oci::{Digest, Timestamp};
+use registry::ErrorKind;
 use solver::{ContentId, Event, Record, RecordStore, StepContext};
 
 use super::import::Import;
@@ -41,10 +42,13 @@ struct Site<'a> {
 impl Site<'_> {
     /// The layer cannot be had. A cache that went silent is not waited for a second time.
     fn missing(&self, layer: &BlobLayer, error: &WorkerError) -> Absent {
-        if let WorkerError::Registry(error) = error
-            && error.kind.is_silence()
-        {
-            self.import.went_silent();
+        if let WorkerError::Registry(error) = error {
+            if matches!(error.kind, ErrorKind::Cancelled) {
+                return Absent::Failed(WorkerError::Cancelled);
+            }
+            if error.kind.is_silence() {
+                self.import.went_silent();
+            }
         }
         self.refuse(layer, &error.to_string())
     }

@@ -2,7 +2,7 @@
 
 use cache::remote::DocumentError;
 use oci::manifest::ManifestError;
-use registry::RegistryError;
+use registry::{ErrorKind, RegistryError};
 
 use crate::image::LayoutError;
 
@@ -35,4 +35,11 @@ pub enum ImportError {
     /// It is an image without a cache.
     #[error("it is an image, and there is no cache in it (build it with --cache-to type=inline)")]
     NoCache,
+}
+
+impl ImportError {
+    /// Whether nothing is wrong but that the build is being stopped.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Registry(error) if matches!(error.kind, ErrorKind::Cancelled))
+    }
 }

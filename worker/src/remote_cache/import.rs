@@ -53,6 +53,8 @@ enum Stage {
     Reading,
     Read(Arc<Loaded>),
     Failed(String),
+    /// It ended with the build.
+    Stopped,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -139,6 +141,8 @@ impl Import {
             let _failed = EndOnPanic(&this);
             let stage = match source.load(&client, &platform, &*this) {
                 Ok(loaded) => Stage::Read(Arc::new(loaded)),
+                // The build's own requests may end before it is told to.
+                Err(error) if error.is_cancelled() => Stage::Stopped,
                 Err(error) => Stage::Failed(error.to_string()),
             };
             this.end(stage);
@@ -165,7 +169,7 @@ impl Import {
         if *told {
             return match &*lock(&self.stage) {
                 Stage::Read(loaded) => Some(loaded.clone()),
-                Stage::Reading | Stage::Failed(_) => None,
+                Stage::Reading | Stage::Failed(_) | Stage::Stopped => None,
             };
         }
         let events = context.events;
@@ -213,6 +217,7 @@ impl Import {
             match &*stage {
                 Stage::Read(loaded) => return Some(Ok(loaded.clone())),
                 Stage::Failed(error) => return Some(Err(error.clone())),
+                Stage::Stopped => return None,
                 Stage::Reading if context.cancel.is_cancelled() => return None,
                 Stage::Reading => {
                     let waited = self.over.wait_timeout(stage, LOOK);

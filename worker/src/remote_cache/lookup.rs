@@ -271,7 +271,7 @@ impl BuildWork<'_> {
         let digest = oci::Digest::of(format!("{LAST} {}", id.0).as_bytes()).to_string();
         events.event(Event::Vertex { id, digest, name, inputs });
         events.event(Event::Started { id, at: Timestamp::now() });
-        let context = StepContext { id, events, cancel: self.input.cancel };
+        let context = StepContext { id, events, cancel: self.input.cancel, slot: None };
         for lazy in &lazy {
             let brought = match self.input.wants {
                 Wants::Blobs if self.engine.can_push(lazy) => {
