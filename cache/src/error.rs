@@ -39,6 +39,19 @@ pub enum CacheError {
         /// What was asked for.
         wanted: String,
     },
+    /// A lock is held by a process that does nothing.
+    #[error(
+        "{object} is locked by process {process}{title}, which is stopped: let it go on \
+         (`kill -CONT {process}`), or end it"
+    )]
+    Blocked {
+        /// What is locked.
+        object: &'static str,
+        /// Who has it.
+        process: u32,
+        /// What people know that by, in parentheses; empty where that is not known.
+        title: String,
+    },
     /// The database of records refused an operation.
     #[error("cannot {operation} the build records: {source}")]
     Database {
@@ -141,6 +154,11 @@ impl CacheError {
     /// Whether it says that a file or directory is not there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether it says that the disk has no room left.
+    pub fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }
 }
 

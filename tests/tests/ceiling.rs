@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::context::Context;
+use tests::disk::Disk;
 use tests::drydock::{Drydock, Run};
 use tests::git_server::GitServer;
 use tests::host;
 use tests::person::{Person, fails, ok};
-use tests::require_root;
+use tests::{require_programs, require_root};
 
 const MIB: u64 = 1 << 20;
 
@@ -330,7 +331,7 @@ fn privileged_git_is_held_and_ended() {
     let drydock = Drydock::new();
     let server = GitServer::start();
     server.repository("small").write("file", &noise(5)).commit("five");
-    server.repository("large").write("file", &noise(28)).commit("twenty-eight");
+    server.repository("large").write("file", &noise(24)).commit("large");
     let added =
         |url: String| Context::new(&format!("FROM scratch\nADD --keep-git-dir=true {url} /\n"));
     // What is there makes room for it, while it is held.
@@ -372,6 +373,78 @@ fn contend(drydock: &Drydock) -> (tests::drydock::Running, tests::drydock::Runni
     let mut second = below(drydock, &Context::new(&second), 24).start();
     second.wait_for("waiting for steps of other builds");
     (first, second)
+}
+
+#[test]
+fn privileged_a_file_system_of_fixed_size_is_never_exceeded() {
+    require_root!();
+    require_programs!("mkfs.ext4", "mount", "umount");
+    let size = 64;
+    let Some(disk) = Disk::new(size) else {
+        return eprintln!("SKIPPED a file system of fixed size: there are no loop devices");
+    };
+    let drydock = Drydock::at(&disk.root().join("state"));
+    let capacity = || {
+        let stat = rustix::fs::statvfs(&disk.root()).unwrap();
+        (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize)
+    };
+    // Less fits than the ceiling allows: what is old goes before writing fails.
+    let ((), most) = sampled(drydock.state(), || {
+        for name in ["one", "two", "three", "four", "five"] {
+            below(&drydock, &writing(name, 12), 5 * size).ok();
+        }
+    });
+    let (whole, left) = capacity();
+    eprintln!("five steps of 12 MiB on {whole} bytes: at most {most}, {left} are left");
+    assert!(whole < size * MIB && most <= whole);
+    assert!(below(&drydock, &writing("five", 12), size).ok().cached("RUN mkdir /five"));
+    // What does not fit fails, by the ceiling or by the disk, and leaves nothing.
+    let endless = "head -c 134217728 /dev/zero > /endless";
+    let context = Context::new(&format!("FROM busybox\nRUN {endless}\n"));
+    let (output, most) = sampled(drydock.state(), || below(&drydock, &context, size).fails());
+    let told = ["the cache is full: this step wrote", "exit code: 1"];
+    assert!(told.iter().any(|told| output.stderr.contains(told)), "{output}");
+    let (whole, left) = capacity();
+    eprintln!("an endless step on {whole} bytes: at most {most}, {left} are left");
+    assert_eq!(unfinished(drydock.state()), Vec::<String>::new());
+    assert!(most <= whole && du(drydock.state()) + left <= whole);
+    below(&drydock, &writing("six", 12), 5 * size).ok();
+}
+
+#[test]
+fn privileged_who_waits_for_a_stopped_builder_says_so() {
+    require_root!();
+    require_programs!("flock");
+    let drydock = Drydock::new();
+    below(&drydock, &writing("old", 1), 32).ok();
+    // It stands for a builder that was stopped while it evicts.
+    let lock = drydock.state().join("locks/ledger");
+    let mut holder = std::process::Command::new("flock");
+    holder.args(["--close", "--exclusive"]).arg(&lock).arg("cat");
+    let mut holder = holder.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let file = fs::File::open(&lock).unwrap();
+    let locked = || {
+        use rustix::fs::{FlockOperation, flock};
+        let free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        flock(&file, FlockOperation::Unlock).unwrap();
+        !free
+    };
+    assert!(host::wait_until(Duration::from_secs(60), locked));
+    let pid = rustix::process::Pid::from_child(&holder);
+    rustix::process::kill_process(pid, Signal::STOP).unwrap();
+    let mut waits = below(&drydock, &writing("waits", 1), 32).start();
+    let told =
+        format!("which process {pid} has locked and is stopped: let it go on (`kill -CONT {pid}`");
+    waits.wait_for(&told);
+    let mut stops = below(&drydock, &writing("stops", 1), 32).start();
+    stops.wait_for(&told);
+    stops.signal(Signal::INT);
+    assert!(!stops.finish().status.success());
+    rustix::process::kill_process(pid, Signal::CONT).unwrap();
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    let output = waits.finish();
+    assert!(output.status.success(), "{output}");
 }
 
 #[test]

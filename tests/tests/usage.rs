@@ -184,6 +184,9 @@ fn privileged_records_are_told_as_buildkit_does() {
     let drydock = Drydock::new();
     drydock.build(&kinds()).args(["-t", "app:1"]).ok();
     let all = usage(&drydock, &[]);
+    // As people are used to ask buildx for it.
+    let template = drydock.command("du").args(["--format", "{{json .}}"]).ok().text();
+    assert_eq!(rows(&template).len(), all.len());
     let find = |part: &str| {
         let says = |row: &&Value| row["Description"].as_str().unwrap().contains(part);
         all.iter().find(says).unwrap_or_else(|| panic!("{part}: {all:?}"))

@@ -36,7 +36,7 @@ pub struct Full {
     pub name: String,
     /// What it has written, in bytes.
     pub written: u64,
-    /// What it needs besides, at least, in bytes.
+    /// What it needs besides, at least, in bytes; nothing where it had ended.
     pub needs: u64,
     /// The ceiling.
     pub limit: Limit,
@@ -50,13 +50,13 @@ impl std::error::Error for Full {}
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the cache is full: {} wrote {}", self.name, human(self.written))?;
+        if self.needs > 0 {
+            write!(f, " and needs {} more", human(self.needs))?;
+        }
         write!(
             f,
-            "the cache is full: {} wrote {} and needs {} more, but the ceiling is {} ({}), and all \
-             that is left is in use: ",
-            self.name,
-            human(self.written),
-            human(self.needs),
+            ", but the ceiling is {} ({}), and all that is left is in use: ",
             human(self.limit.bytes),
             self.limit.rule
         )?;

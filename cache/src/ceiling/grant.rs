@@ -1,11 +1,13 @@
 //! Giving room: from what is free, from what can be evicted, or when others have ended.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use oci::Timestamp;
 
 use super::ledger::{Locked, Survey};
+use super::measure::{free, usage};
 use super::survey::survey;
 use super::{Full, Holder, Inner, Refused};
 use crate::error::CacheError;
@@ -21,6 +23,9 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 /// How long builds are waited for of which nothing runs at the moment: what they hold comes free
 /// when they end, but they may be waiting themselves, for a step of whoever waits here.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// For how long nothing is tried to have more left on the disk, after that was not enough.
+const VAIN: Duration = Duration::from_secs(10);
 
 /// What somebody wants.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +83,11 @@ impl Inner {
         let others = ledger.others(want.number, self.limit.rest());
         let target = want.written.saturating_add(want.more);
         match ledger.settled(Timestamp::now()) {
-            Some(settled) if sum(&[settled, others, target]) <= self.limit.bytes => {
+            Some(settled)
+                if sum(&[settled, others, target]) <= self.limit.bytes
+                    // Of what others have reserved, some may be written.
+                    && self.disk_lacks(others, want) == 0 =>
+            {
                 if let Some(entry) = ledger.entry(want.number) {
                     entry.granted = target;
                     entry.waiting = false;
@@ -97,14 +106,12 @@ impl Inner {
         }
         let others = locked.ledger.others(want.number, self.limit.rest());
         let target = want.written.saturating_add(want.more);
+        let failed =
+            |source| CacheError::Collect { operation: "make room in the cache".to_owned(), source };
         let mut evicted = 0;
         let mut needed = sum(&[self.survey(locked), others, target]);
         if needed > self.limit.bytes {
             let lacking = needed - self.limit.bytes;
-            let failed = |source| CacheError::Collect {
-                operation: "make room in the cache".to_owned(),
-                source,
-            };
             // Also of what just grew beside the ledger.
             let bytes = if want.all() { lacking } else { lacking + self.limit.spare() };
             evicted = self.janitor.evict(bytes, want.all()).map_err(failed)?;
@@ -115,11 +122,50 @@ impl Inner {
             return Ok((Given::Lacking(lacking.min(want.more)), evicted));
         }
         let granted = target - lacking;
+        evicted += self.relieve_disk(locked, want, others).map_err(failed)?;
         if let Some(entry) = locked.ledger.entry(want.number) {
             entry.granted = granted;
             entry.waiting = false;
         }
         Ok((Given::Granted(granted), evicted))
+    }
+
+    /// How much less the file system has than what is reserved by others and wanted; nothing while
+    /// that cannot be changed.
+    fn disk_lacks(&self, others: u64, want: &Want) -> u64 {
+        let vain = self.vain.lock().unwrap_or_else(PoisonError::into_inner);
+        if vain.is_some_and(|at| at.elapsed() < VAIN) {
+            return 0;
+        }
+        sum(&[others, want.more]).saturating_sub(free(&self.root))
+    }
+
+    /// A disk that has less left than the ceiling would allow fails those who write, while there may
+    /// be much on it that could go: that goes. But nobody is refused for a disk that is nearly
+    /// full, for hardly anybody writes all that is reserved. What was evicted, in bytes.
+    fn relieve_disk(
+        &self,
+        locked: &mut Locked,
+        want: &Want,
+        others: u64,
+    ) -> Result<u64, super::Cause> {
+        if self.disk_lacks(others, want) == 0 {
+            return Ok(0);
+        }
+        let growths = locked.ledger.builds.iter().flat_map(|build| &build.growths);
+        let paths = growths.filter(|growth| growth.number != want.number).flat_map(|g| &g.paths);
+        let paths: Vec<_> = paths.map(|path| self.root.join(path)).collect();
+        let lacking = self.disk_lacks(others.saturating_sub(usage(&paths)), want);
+        if lacking == 0 {
+            return Ok(0);
+        }
+        let evicted = self.janitor.evict(lacking + self.limit.spare(), false)?;
+        if evicted < lacking {
+            let mut vain = self.vain.lock().unwrap_or_else(PoisonError::into_inner);
+            *vain = Some(Instant::now());
+        }
+        self.survey(locked);
+        Ok(evicted)
     }
 
     /// Looks what is there without a reservation, in bytes.
@@ -142,7 +188,7 @@ impl Inner {
         let (mut evicted, mut pause) = (0, FIRST_WAIT);
         loop {
             {
-                let mut locked = Locked::acquire(&self.root, &self.lease)?;
+                let mut locked = self.locked()?;
                 let (given, freed) = self.give(&mut locked, want)?;
                 evicted += freed;
                 match given {
@@ -217,21 +263,22 @@ impl Inner {
     /// Takes a reservation out.
     pub(super) fn end(&self, number: u64, written: u64, seen: super::Worst) {
         let _ = self.logs_of.compare_exchange(number, 0, Ordering::SeqCst, Ordering::SeqCst);
-        let done = Locked::acquire(&self.root, &self.lease).and_then(|mut locked| {
+        let done = self.locked().and_then(|mut locked| {
             locked.ledger.end(number, written);
             locked.ledger.exceeded(seen);
             locked.write()
         });
-        if let Err(error) = done {
+        match done {
             // It stays reserved until this process has ended.
-            self.note(error.to_string());
+            Ok(()) | Err(CacheError::Cancelled) => {}
+            Err(error) => self.note(error.to_string()),
         }
     }
 
     /// Takes this process out: it will reserve nothing more.
     pub(super) fn leave(&self) {
         // What cannot be written now is void as soon as the lease is gone.
-        if let Ok(mut locked) = Locked::acquire(&self.root, &self.lease) {
+        if let Ok(mut locked) = self.locked() {
             locked.ledger.builds.retain(|build| build.lease != self.lease);
             let _ = locked.write();
         }
@@ -239,7 +286,7 @@ impl Inner {
 
     /// See [`super::Ceiling::settle`].
     pub(super) fn settle(&self) -> Result<u64, CacheError> {
-        let mut locked = Locked::acquire(&self.root, &self.lease)?;
+        let mut locked = self.locked()?;
         let others = locked.ledger.others(0, 0);
         let needed = sum(&[self.survey(&mut locked), others]);
         let mut freed = 0;

@@ -52,7 +52,7 @@ impl Growth {
             want.least = more;
         }
         let known = {
-            let mut locked = Locked::acquire(&inner.root, &inner.lease)?;
+            let mut locked = inner.locked()?;
             locked.ledger.next += 1;
             want.number = locked.ledger.next;
             let entry = Entry {
@@ -142,7 +142,7 @@ impl Growth {
             return Ok(());
         }
         let there = {
-            let mut locked = Locked::acquire(&self.inner.root, &self.inner.lease)?;
+            let mut locked = self.inner.locked()?;
             let root = &self.inner.root;
             // What another step counts already is counted once.
             let taken = locked.ledger.paths(root);
@@ -249,6 +249,16 @@ impl Growth {
             self.inner.obtain(&self.name, &self.want(written), &|pause| self.wait(pause), tell)?;
         self.state().granted = got.granted;
         Ok(got)
+    }
+
+    /// Gets as much as it has written, whatever that takes.
+    pub(super) fn get_at_the_end(&self, written: u64) -> Result<(), Refused> {
+        let want = Want { more: 0, least: 0, ..self.want(written) };
+        let ended = |pause: Duration| self.sleep_unless(pause, &|| false);
+        let tell = |text: &str| self.inner.note(text.to_owned());
+        let got = self.inner.obtain(&self.name, &want, &ended, &tell)?;
+        self.state().granted = got.granted;
+        Ok(())
     }
 
     fn want(&self, written: u64) -> Want {

@@ -21,6 +21,9 @@ const FILE: &str = "ledger";
 /// The file is never longer, in bytes.
 const MAX_FILE: u64 = 4 << 20;
 
+/// Nothing is larger, in bytes; nor are there more growths. A file that says so is damaged.
+const MAX_SIZE: u64 = 1 << 60;
+
 /// A survey is believed for so long, in seconds: who has no ceiling writes without telling.
 const FRESH: i64 = 60;
 
@@ -100,6 +103,14 @@ impl Ledger {
     /// The ledger of the state directory `root`, to look at: reservations of the dead are in it.
     pub fn of(root: &Path) -> Self {
         read(&root.join(FILE))
+    }
+
+    /// Whether all of it can be true.
+    fn is_plausible(&self) -> bool {
+        let survey = self.surveyed.unwrap_or_default();
+        let grants = self.builds.iter().flat_map(|build| &build.growths).map(|g| g.granted);
+        let sizes = [self.next, survey.bytes, survey.since, self.worst.bytes];
+        grants.chain(sizes).fold(0, u64::saturating_add) < MAX_SIZE
     }
 
     /// An upper bound of what is there without a reservation. None if that has to be found out.
@@ -187,13 +198,7 @@ impl Ledger {
 }
 
 impl Locked {
-    /// Waits for the ledger of `root`, on behalf of the process with this lease.
-    pub(crate) fn acquire(root: &Path, lease: &str) -> Result<Self, CacheError> {
-        let lock = FileLock::acquire(&lock_path(root), Mode::Exclusive)?;
-        Ok(Self::read(root, lease, lock))
-    }
-
-    /// The same, if nobody has it.
+    /// The ledger of `root`, on behalf of the process with this lease, if nobody has it.
     pub(crate) fn try_acquire(root: &Path, lease: &str) -> Result<Option<Self>, CacheError> {
         let none = std::time::Duration::ZERO;
         let lock = FileLock::acquire_within(&lock_path(root), Mode::Exclusive, none)?;
@@ -216,7 +221,8 @@ impl Locked {
     }
 }
 
-fn lock_path(root: &Path) -> PathBuf {
+/// What is locked for it.
+pub(crate) fn lock_path(root: &Path) -> PathBuf {
     root.join("locks").join(FILE)
 }
 
@@ -229,7 +235,7 @@ fn read(path: &Path) -> Ledger {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_FILE), &mut bytes)
             .at("read", path)?;
-        Ok(serde_json::from_slice(&bytes).ok())
+        Ok(serde_json::from_slice(&bytes).ok().filter(Ledger::is_plausible))
     };
     read().ok().flatten().unwrap_or_default()
 }

@@ -85,6 +85,11 @@ fn of(path: &Path) -> u64 {
     }
 }
 
+/// What the file system of `root` has left for this user, in bytes.
+pub(super) fn free(root: &Path) -> u64 {
+    rustix::fs::statvfs(root).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// What the file system of `root` holds, in bytes.
 fn held(root: &Path) -> u64 {
     rustix::fs::statvfs(root)

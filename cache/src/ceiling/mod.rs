@@ -15,12 +15,13 @@ mod growth;
 mod ledger;
 mod measure;
 mod survey;
+mod wait;
 mod watch;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::CacheError;
 
@@ -30,6 +31,9 @@ pub use growth::Growth;
 pub use ledger::{Build, Entry, Ledger, Worst};
 pub use survey::snapshot_usage;
 pub(crate) use survey::total;
+
+/// Who hears of remarks.
+pub type Listener = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Why the caller's part failed.
 pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -103,6 +107,11 @@ pub(crate) struct Inner {
     /// The growth that counts the logs; 0 is none.
     logs_of: AtomicU64,
     notes: Mutex<Vec<String>>,
+    listener: OnceLock<Listener>,
+    /// When all that could go was too little for the disk.
+    vain: Mutex<Option<Instant>>,
+    /// Who has the ledger was stopped for too long.
+    blocked: AtomicBool,
     used: AtomicU64,
 }
 
@@ -125,6 +134,9 @@ impl Ceiling {
                 logs: OnceLock::new(),
                 logs_of: AtomicU64::new(0),
                 notes: Mutex::default(),
+                listener: OnceLock::new(),
+                vain: Mutex::default(),
+                blocked: AtomicBool::new(false),
                 used: AtomicU64::new(0),
             }),
         }
@@ -143,6 +155,11 @@ impl Ceiling {
     /// Whether anything grew in this process.
     pub fn was_used(&self) -> bool {
         self.inner.used.load(Ordering::Relaxed) > 0
+    }
+
+    /// Has remarks told to `listener` as they come, instead of keeping them.
+    pub fn listen(&self, listener: Listener) {
+        let _ = self.inner.listener.set(listener);
     }
 
     /// Remarks since the last call.
@@ -224,7 +241,22 @@ impl Limit {
 }
 
 impl Inner {
+    fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed)
+    }
+
+    fn set_blocked(&self) {
+        self.blocked.store(true, Ordering::Relaxed);
+    }
+
+    fn clear_blocked(&self) {
+        self.blocked.store(false, Ordering::Relaxed);
+    }
+
     fn note(&self, text: String) {
+        if let Some(listener) = self.listener.get() {
+            return listener(&text);
+        }
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 }

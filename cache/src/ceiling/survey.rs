@@ -61,15 +61,27 @@ fn is_snapshot(path: &Path) -> bool {
 }
 
 /// What a complete snapshot takes on disk, in bytes, as du(1) counts it. It is looked for once
-/// and then remembered beside the snapshot.
+/// and then remembered beside the snapshot. What cannot be true is looked for again.
 pub fn snapshot_usage(dir: &Path) -> u64 {
     let link = dir.join(SIZE);
     let known = fs::read_link(&link).ok();
-    let known = known.as_deref().and_then(Path::to_str).and_then(|text| text.parse().ok());
-    known.unwrap_or_else(|| {
-        let size = disk_usage(dir);
-        // Another process may have been faster, and the disk may be full: both do no harm.
-        let _ = std::os::unix::fs::symlink(size.to_string(), &link);
-        size
-    })
+    let number = known.as_deref().and_then(Path::to_str).and_then(|text| text.parse().ok());
+    if let Some(size) = number.filter(|size| is_plausible(dir, *size)) {
+        return size;
+    }
+    let size = disk_usage(dir);
+    if known.is_some() {
+        let _ = fs::remove_file(&link);
+    }
+    // Another process may have been faster, and the disk may be full: both do no harm.
+    let _ = std::os::unix::fs::symlink(size.to_string(), &link);
+    size
+}
+
+/// Whether a snapshot can take so much: not less than its own directory, nor more than there is.
+fn is_plausible(dir: &Path, size: u64) -> bool {
+    let least = fs::symlink_metadata(dir).map_or(0, |meta| meta.blocks() * BLOCK);
+    let most = rustix::fs::statvfs(dir)
+        .map_or(u64::MAX, |stat| stat.f_blocks.saturating_mul(stat.f_frsize));
+    size % BLOCK == 0 && (least..=most).contains(&size)
 }

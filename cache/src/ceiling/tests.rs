@@ -129,6 +129,70 @@ fn what_two_write_to_counts_once() {
 }
 
 #[test]
+fn what_ended_in_a_burst_gets_room_or_fails() {
+    let place = Place::new(8);
+    let (ceiling, calls) = place.ceiling(24, "a");
+    let burst = |name: &'static str, bytes: u64| {
+        let growth = ceiling.grow(place.what(name), &never).unwrap();
+        place.write(&format!("grows/{name}"), bytes);
+        growth.end();
+        growth.watch(&|_| {});
+        growth.failure()
+    };
+    // There is room; old results have to go; nothing can go.
+    assert_eq!(burst("small", 2 * MIB), None);
+    assert!(calls.lock().unwrap().is_empty());
+    assert_eq!(burst("large", 16 * MIB), None);
+    assert!(!calls.lock().unwrap().is_empty());
+    let full = burst("larger", 18 * MIB).unwrap();
+    assert!(full.to_string().contains("larger wrote 18MiB, but the ceiling is 24MiB"), "{full}");
+}
+
+#[test]
+fn who_waits_for_the_ledger_says_for_whom_and_not_for_ever() {
+    let place = Place::new(0);
+    let (ceiling, _) = place.ceiling(8, "a");
+    let heard = Arc::<Mutex<Vec<String>>>::default();
+    let hears = heard.clone();
+    ceiling.listen(Box::new(move |text| hears.lock().unwrap().push(text.to_owned())));
+    let lock = place.path("locks/ledger");
+    let wait_until = |done: &dyn Fn() -> bool| {
+        while !done() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let held = crate::lock::FileLock::acquire(&lock, crate::lock::Mode::Exclusive).unwrap();
+    std::thread::scope(|scope| {
+        let grows = scope.spawn(|| ceiling.grow(place.what("one"), &never).map(drop));
+        wait_until(&|| !heard.lock().unwrap().is_empty());
+        drop(held);
+        grows.join().unwrap().unwrap();
+    });
+    let own = format!("which process {} has locked", std::process::id());
+    assert!(heard.lock().unwrap()[0].ends_with(&own), "{heard:?}");
+    // One that was stopped, as Ctrl-Z does.
+    let mut holder = std::process::Command::new("flock");
+    holder.arg("--close").arg(&lock).arg("cat").stdin(std::process::Stdio::piped());
+    let mut holder = holder.spawn().unwrap();
+    let file = fs::File::open(&lock).unwrap();
+    wait_until(&|| {
+        let free = crate::lock::try_lock(&file, crate::lock::Mode::Shared).unwrap();
+        crate::lock::unlock(&file);
+        !free
+    });
+    let pid = rustix::process::Pid::from_child(&holder);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let Err(Refused::Ledger(error)) = ceiling.grow(place.what("two"), &never) else { panic!() };
+    let told = format!("is locked by process {}, which is stopped", holder.id());
+    assert!(error.to_string().contains(&told), "{error}");
+    let last = heard.lock().unwrap().last().unwrap().clone();
+    assert!(last.contains(&format!("kill -CONT {}", holder.id())), "{last}");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    ceiling.grow(place.what("three"), &never).unwrap();
+}
+
+#[test]
 fn the_dead_have_reserved_nothing() {
     let place = Place::new(0);
     let (dead, _) = place.ceiling(8, "dead");

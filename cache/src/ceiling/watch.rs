@@ -36,6 +36,30 @@ impl Growth {
                 return;
             }
         }
+        self.settle_end(&mut measure);
+    }
+
+    /// It has ended, maybe in a burst that nobody saw. What is far beyond its reservation gets room,
+    /// or it fails after all.
+    fn settle_end(&self, measure: &mut Measure) {
+        let (granted, paths) = {
+            let state = self.state();
+            (state.granted, state.paths.clone())
+        };
+        let enough = granted.saturating_add(self.inner.limit.rest());
+        let (written, exact) = measure.look(&paths, enough);
+        if !exact || written <= enough {
+            return;
+        }
+        self.note_excess(written);
+        match self.get_at_the_end(written) {
+            Err(Refused::Full(full)) => self.fail(full),
+            Err(Refused::Ledger(error)) if !error.is_full_disk() => {
+                self.inner.note(error.to_string());
+            }
+            Err(Refused::Ledger(_)) => {}
+            Ok(()) | Err(Refused::Cancelled) => {}
+        }
     }
 
     /// Holds the brakes and gets more. False if it failed, or ended meanwhile.
@@ -68,6 +92,11 @@ impl Growth {
             }
             // The end of the work ends its processes, also those that are held.
             Err(Refused::Cancelled) => false,
+            // Not even the ledger has room: so have those who write, and they see it themselves.
+            Err(Refused::Ledger(error)) if error.is_full_disk() => {
+                release(&brakes);
+                true
+            }
             Err(refused) => {
                 match refused {
                     Refused::Full(full) => self.fail(full),

@@ -41,7 +41,8 @@ pub enum DuFormat {
     Table,
     /// A paragraph for each.
     Pretty,
-    /// A JSON document for each.
+    /// A JSON document for each; scripts for buildx say so by a template.
+    #[value(alias = "{{json .}}")]
     Json,
 }
 

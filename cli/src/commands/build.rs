@@ -103,6 +103,9 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     if let Some(limit) = build.settings.limit(args.max_cache.as_ref(), environment) {
         engine.hold_below(limit, &build.title);
     }
+    if let Some(ceiling) = engine.state().ceiling() {
+        ceiling.listen(Box::new(build.progress.notes()));
+    }
     let logs = engine.state().build_logs();
     build.progress.keep(logs, build.title.clone(), build.secrets.masks());
     let wake = {

@@ -75,15 +75,15 @@ pub(crate) fn notes(engine: &Engine) -> Vec<String> {
 /// Brings the cache below its ceiling, and keeps it as small as the rules say, at the end of what
 /// wrote into it. That this fails fails nothing: it is a note.
 pub(crate) fn keep_small(engine: &Engine, settings: &Settings) {
-    // What was written was synced.
-    if engine.state().sync_count() == 0 {
-        return;
-    }
     let ceiling = engine.state().ceiling();
     if let Some(ceiling) = ceiling.filter(|ceiling| ceiling.was_used())
         && let Err(error) = ceiling.settle()
     {
         engine.note(&format!("the cache may be larger than its ceiling: {error}"));
+    }
+    // What was written to stay was synced.
+    if engine.state().sync_count() == 0 {
+        return;
     }
     match engine.keep_small(&settings.rules, settings.interval) {
         Ok(all) => all.iter().for_each(|kept| {
