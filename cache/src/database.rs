@@ -40,6 +40,15 @@ const GENERATION: &[u8] = b"g";
 /// Disk space that is reserved for a log or manifest at a time, in bytes.
 const PREALLOCATED: u64 = 64 << 10;
 
+/// What keys begin with.
+const LETTERS: [u8; 3] = *b"cfr";
+
+/// What is kept in memory of a damaged database, at most; in bytes.
+const MAX_KEPT: usize = 256 << 20;
+
+/// How far behind a damaged block reading begins again, in 1/65536 of the keys of one letter.
+const STEP: u32 = 16;
+
 /// What is wrong where RocksDB's list of tables is gone.
 const HEADLESS: &str = "the file CURRENT is missing";
 
@@ -337,6 +346,7 @@ impl Database {
     /// value has a checksum of its own, so nothing wrong comes back; what was replaced may, and is
     /// a miss where its data is gone.
     fn mend(&self, open: &dyn Fn() -> Result<DB, rocksdb::Error>) -> Option<DB> {
+        let kept = self.open_to_read().map(|database| readable(&database)).unwrap_or_default();
         DB::repair(&options(), &self.path).ok()?;
         // What was of no use to it.
         let _ = self.trash.take(&self.path.join("lost"));
@@ -346,6 +356,15 @@ impl Database {
             return None;
         }
         drop(all);
+        // Of a table that has a damaged block it takes none.
+        let mut lost = WriteBatch::default();
+        for (key, value) in kept {
+            if !database.get(&key).is_ok_and(|found| found.as_deref() == Some(&*value)) {
+                lost.put(key, value);
+            }
+        }
+        // On a disk that is full they are lost, the others are not.
+        let _ = self.write(&database, lost);
         Some(database)
     }
 
@@ -430,6 +449,37 @@ fn is_behind(database: &DB, (written, relied_on): (u64, bool)) -> bool {
 fn row_of_generation(database: &DB) -> Result<u64, rocksdb::Error> {
     let number = |row: Vec<u8>| row.try_into().map(u64::from_le_bytes).unwrap_or_default();
     Ok(database.get(GENERATION)?.map_or(0, number))
+}
+
+/// The rows that can be read of a database with damaged blocks. Keys are digests after a letter, so
+/// what is behind such a block is found by going on in small steps.
+fn readable(database: &DB) -> Vec<(Box<[u8]>, Box<[u8]>)> {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    for letter in LETTERS {
+        let first = u32::from_be_bytes([0, letter, 0, 0]);
+        let (mut at, end) = (first, first + (1 << 16));
+        while at < end && bytes < MAX_KEPT {
+            let start = &at.to_be_bytes()[1..];
+            let from = rocksdb::IteratorMode::From(start, rocksdb::Direction::Forward);
+            let mut damaged = false;
+            for row in database.iterator(from) {
+                let Ok((key, value)) = row else {
+                    damaged = true;
+                    break;
+                };
+                if key.first() != Some(&letter) {
+                    break;
+                }
+                if let Some([_, second, third]) = key.first_chunk() {
+                    at = u32::from_be_bytes([0, letter, *second, *third]);
+                }
+                bytes += key.len() + value.len();
+                rows.push((key, value));
+            }
+            at = if damaged { at + STEP } else { end };
+        }
+    }
+    rows
 }
 
 /// What both kinds of open share: small, quiet, quick to open.

@@ -269,6 +269,10 @@ impl ImageStore {
         let image = summed::open(&bytes);
         if image.is_none() {
             self.store.warnings.add_damage(format!("{} is damaged and not used", path.display()));
+            // Nobody asks for those again, so nothing would replace them.
+            if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("none-")) {
+                let _ = fs::remove_file(path);
+            }
         }
         Ok(image)
     }

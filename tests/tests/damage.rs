@@ -3,14 +3,21 @@
 //! image, never a failed build, never a state directory that has to be removed by hand.
 //! `DRYDOCK_TORTURE=N` damages N times as many files of each kind.
 
+mod damage {
+    pub(crate) mod table;
+}
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use damage::table::{KINDS, Kind, MAY_BE_NONE, NEVER_ALONE, below};
 use tests::context::Context;
 use tests::drydock::{Drydock, Output, Run};
+use tests::git_server::GitServer;
+use tests::http_server::{HttpServer, Page};
 use tests::image_view::ImageView;
 use tests::random::Random;
 use tests::require_root;
@@ -18,283 +25,64 @@ use tests::require_root;
 /// The seed of the bits and bytes in `make test`.
 const SEED: u64 = 20;
 
-/// Two stages, of which every step can be told by a word.
-fn sample() -> Context {
-    Context::new(
-        "FROM busybox AS made\nRUN mkdir /m && echo first > /m/first\nCOPY a sub /m/\n\
-         RUN cat /m/first /m/a > /m/second && mkdir /m/deep && echo deep > /m/deep/file\n\
-         FROM busybox\nWORKDIR /work\nCOPY --from=made /m/second /m/second\nCOPY --link b /b\n\
-         RUN --mount=type=cache,target=/k cat /b /m/second > /third && echo k >> /k/k\n",
-    )
-    .file("a", "A".repeat(5000))
-    .file("b", "B".repeat(5000))
-    .file("sub/one", "1")
-    .settle()
+/// What is built: two stages, of which every step can be told by a word.
+struct Sample {
+    context: Context,
+    git: GitServer,
+    _http: HttpServer,
 }
 
-/// What is damaged, and what that may cost.
-struct Kind {
-    name: &'static str,
-    /// The files, in the state directory of a finished build.
-    files: fn(&Path) -> Vec<PathBuf>,
-    /// Words of the steps that may run again. Others must not.
-    may_run: &'static [&'static str],
-    /// Whether a line has to tell.
-    told: bool,
-    /// Whether layers are written anew: else the blobs of all are there and nobody reads what
-    /// they were made of.
-    without_blobs: bool,
-}
-
-const ALL: &[&str] = &["first", "COPY a sub", "deep", "WORKDIR", "--from=made", "--link", "third"];
-/// The steps after the second one of the first stage, and what is copied from there.
-const UPPER: &[&str] = &["deep", "--from=made", "third"];
-
-const KINDS: &[Kind] = &[
-    Kind {
-        name: "format",
-        files: |s| vec![s.join("format")],
-        may_run: &[],
-        told: true,
-        without_blobs: false,
-    },
-    Kind {
-        name: "generation",
-        files: |s| vec![s.join("generation")],
-        may_run: &[],
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "watermark",
-        files: |s| vec![s.join("watermark")],
-        may_run: &[],
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "kind of snapshots",
-        files: |s| vec![s.join("snapshots-v1/kind")],
-        may_run: ALL,
-        told: true,
-        without_blobs: false,
-    },
-    Kind {
-        name: "records: CURRENT",
-        files: |s| vec![s.join("records-v1/CURRENT")],
-        may_run: ALL,
-        told: true,
-        without_blobs: false,
-    },
-    Kind {
-        name: "records: MANIFEST",
-        files: |s| named(&s.join("records-v1"), "MANIFEST"),
-        may_run: ALL,
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "records: tables",
-        files: |s| named(&s.join("records-v1"), ".sst"),
-        may_run: ALL,
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "records: log",
-        files: |s| named(&s.join("records-v1"), ".log"),
-        may_run: ALL,
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "published record",
-        files: |s| published(s),
-        may_run: &[],
-        told: true,
-        without_blobs: false,
-    },
-    Kind {
-        name: "blobs",
-        files: |s| below(&s.join("blobs-v1/sha256")),
-        may_run: &[],
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "image names",
-        files: |s| named(&s.join("images-v1"), "name-"),
-        may_run: &[],
-        told: true,
-        without_blobs: false,
-    },
-    Kind {
-        name: "pulled images",
-        files: |s| named(&s.join("images-v1"), "digest-"),
-        may_run: &[],
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "context index",
-        files: |s| below(&s.join("context-v1")),
-        may_run: &[],
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "uses",
-        files: |s| below(&s.join("used")),
-        may_run: &[],
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "history",
-        files: |s| below(&s.join("history-v1")),
-        may_run: &[],
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "build logs",
-        files: |s| below(&s.join("builds-v1")),
-        may_run: &[],
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "cache mount",
-        files: |s| notes_of_mounts(s),
-        may_run: &[],
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "lease",
-        files: |s| {
-            planted(
-                &s.join("leases").join("0123456789abcdef"),
-                "+snapshot 0123456789abcdef\n+in-progress fedcba9876543210\n",
-            )
-        },
-        may_run: &[],
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "part of a download",
-        files: |s| planted(&s.join("inflight").join(format!("blob-{}", "7".repeat(64))), "a part"),
-        may_run: &[],
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "snapshot: meta",
-        files: |s| in_snapshots(s, "meta"),
-        may_run: ALL,
-        told: true,
-        without_blobs: false,
-    },
-    Kind {
-        name: "snapshot: manifest",
-        files: |s| in_snapshots(s, "manifest"),
-        may_run: ALL,
-        told: false,
-        without_blobs: false,
-    },
-    Kind {
-        name: "snapshot: manifest, layers written",
-        files: |s| in_snapshots(s, "manifest"),
-        may_run: ALL,
-        told: false,
-        without_blobs: true,
-    },
-    Kind {
-        name: "snapshot: upper file",
-        files: |s| in_snapshots(s, "fs/m/deep/file"),
-        may_run: UPPER,
-        told: false,
-        without_blobs: true,
-    },
-    Kind {
-        name: "snapshot: file of the image",
-        files: |s| in_snapshots(s, "fs/third"),
-        may_run: &["third"],
-        told: true,
-        without_blobs: true,
-    },
-    Kind {
-        name: "snapshot: linked file of the image",
-        files: |s| in_snapshots(s, "fs/b"),
-        may_run: &["--link", "third"],
-        told: true,
-        without_blobs: true,
-    },
-    Kind {
-        name: "snapshot: copied file of the image",
-        files: |s| in_snapshots(s, "fs/m/second"),
-        may_run: &["deep", "--from=made", "--link", "third"],
-        told: false,
-        without_blobs: true,
-    },
-];
-
-/// What nobody removes alone: a missing one is told as well.
-const NEVER_ALONE: [&str; 1] = ["snapshot: meta"];
-
-/// Of which there may be no file.
-const MAY_BE_NONE: [&str; 4] = ["records: log", "pulled images", "build logs", "history"];
-
-fn entries(dir: &Path) -> Vec<PathBuf> {
-    let mut all: Vec<PathBuf> =
-        fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
-    all.sort();
-    all
-}
-
-fn below(dir: &Path) -> Vec<PathBuf> {
-    let files = entries(dir).into_iter().flat_map(|path| match path.is_dir() {
-        true => below(&path),
-        false => vec![path],
-    });
-    files.collect()
-}
-
-fn named(dir: &Path, part: &str) -> Vec<PathBuf> {
-    let fits = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().contains(part);
-    entries(dir).into_iter().filter(fits).collect()
+impl Sample {
+    fn new() -> Self {
+        let (git, http) = (GitServer::start(), HttpServer::start());
+        git.repository("r").write("dir/file", "a file of a repository\n").commit("all");
+        http.put("/page", Page::new("a page").etag("\"1\""));
+        let context = Context::new(&format!(
+            "FROM busybox AS made\nRUN mkdir /m && echo first > /m/first\nCOPY a sub /m/\n\
+             RUN cat /m/first /m/a > /m/second && mkdir /m/deep && echo deep > /m/deep/file\n\
+             FROM busybox\nWORKDIR /work\nCOPY --from=made /m/second /m/second\nCOPY --link b /b\n\
+             ADD {} /page\nADD {} /src\n\
+             RUN --mount=type=cache,target=/k cat /b /m/second > /third && echo k >> /k/k\n",
+            http.url("/page"),
+            git.url("r"),
+        ));
+        let context = context
+            .file("a", "A".repeat(5000))
+            .file("b", "B".repeat(5000))
+            .file("sub/one", "1")
+            .settle();
+        Self { context, git, _http: http }
+    }
 }
 
 fn in_snapshots(state: &Path, file: &str) -> Vec<PathBuf> {
-    let files = entries(&state.join("snapshots-v1")).into_iter().map(|dir| dir.join(file));
+    let dirs = fs::read_dir(state.join("snapshots-v1")).unwrap().map(|e| e.unwrap().path());
     // Those that were found damaged do not count any more.
-    files.filter(|path| path.is_file() && snapshot_of(path).join("meta").exists()).collect()
+    let mut files: Vec<PathBuf> = dirs
+        .filter(|dir| dir.join("meta").exists())
+        .map(|dir| dir.join(file))
+        .filter(|path| path.is_file())
+        .collect();
+    files.sort();
+    files
 }
 
-fn snapshot_of(file: &Path) -> PathBuf {
-    let part = |path: &Path| path.parent().is_some_and(|p| p.ends_with("snapshots-v1"));
-    file.ancestors().find(|path| part(path)).unwrap().to_owned()
-}
-
-fn notes_of_mounts(state: &Path) -> Vec<PathBuf> {
-    let notes =
-        |dir: &PathBuf| entries(dir).into_iter().filter(|p| p.is_file()).collect::<Vec<_>>();
-    entries(&state.join("mounts-v1")).iter().flat_map(notes).collect()
-}
-
-/// A file that a killed process could have left.
-fn planted(path: &Path, text: &str) -> Vec<PathBuf> {
-    fs::write(path, text).unwrap();
-    vec![path.to_owned()]
-}
-
-/// A value that no step has, as a kill would leave it: not folded yet.
-fn published(state: &Path) -> Vec<PathBuf> {
-    planted(
-        &state.join("done").join("5".repeat(64)),
-        "DDV1 and so on, which is long enough to be a frame",
-    )
+/// Leaves files of all kinds, and the sample's image.
+fn enrich(drydock: &Drydock, context: &Context) {
+    let text = "FROM busybox\nRUN --mount=type=cache,target=/c,sharing=locked,commit=on-success \\\n\
+                echo c > /c/c\n";
+    build(drydock, &Context::new(text)).ok();
+    let to = format!("type=local,dest={}", drydock.place("cache").display());
+    build(drydock, &Context::new(text)).args(["--cache-to", &to, "--max-cache=10g"]).ok();
+    drydock.build(&Context::new("FROM busybox\nRUN echo told; exit 3\n")).fails();
+    drydock.build(&Context::new("FROM busybox\nRUN echo away > /away\n")).ok();
+    drydock.command("prune").arg("-f").ok();
+    image(drydock, context);
+    build(drydock, context).args(["--max-cache=10g", "--no-cache"]).ok();
+    for command in ["verify", "du"] {
+        drydock.command(command).ok();
+    }
+    image(drydock, context);
 }
 
 /// What happens to a file.
@@ -308,6 +96,16 @@ enum How {
 
 impl How {
     fn happen(self, path: &Path, random: &mut Random) {
+        if let Ok(target) = fs::read_link(path) {
+            let mut text = target.into_os_string().into_encoded_bytes();
+            fs::remove_file(path).unwrap();
+            match self {
+                Self::Removed => return,
+                Self::Flipped => text[0] ^= 1,
+                Self::Cut | Self::Emptied => text.truncate(1),
+            }
+            return symlink(String::from_utf8(text).unwrap(), path).unwrap();
+        }
         let mut bytes = fs::read(path).unwrap();
         match self {
             Self::Flipped if !bytes.is_empty() => {
@@ -377,7 +175,7 @@ fn check(
     // All is as it was.
     let (got, next) = image(drydock, context);
     same(&got, want, &what);
-    assert_eq!(next.executed(), Vec::<String>::new(), "{what}: {next}");
+    assert_eq!(next.executed(), Vec::<String>::new(), "{what}: {output}\nthen: {next}");
     for word in ["WARN", "damaged", "ERROR"] {
         assert!(!next.stderr.contains(word), "{what}: {word} also in the build after: {next}");
     }
@@ -395,8 +193,9 @@ fn privileged_damage_costs_a_rebuild_of_that_part() {
         Some(_) => Random::announced("damage"),
         None => Random::new(SEED),
     };
-    let (mut drydock, context) = (Drydock::new(), sample());
-    let want = image(&drydock, &context).0;
+    let sample = Sample::new();
+    let (mut drydock, context) = (Drydock::new(), &sample.context);
+    let want = image(&drydock, context).0;
     let mut counts: BTreeMap<&str, Counts> = BTreeMap::new();
     for (at, kind) in KINDS.iter().enumerate() {
         // Of a kind two things are enough here; all of them happen to other kinds.
@@ -410,15 +209,19 @@ fn privileged_damage_costs_a_rebuild_of_that_part() {
                 if kind.name.starts_with("snapshot") {
                     // Without what was given up before.
                     drydock = Drydock::new();
-                    image(&drydock, &context);
+                    image(&drydock, context);
                 }
-                let mut files = (kind.files)(drydock.state());
+                let mut files = kind.files(drydock.state());
+                if files.is_empty() {
+                    enrich(&drydock, context);
+                    files = kind.files(drydock.state());
+                }
                 assert!(!files.is_empty() || MAY_BE_NONE.contains(&kind.name), "{}", kind.name);
                 if files.is_empty() {
                     continue;
                 }
                 let file = files.swap_remove(random.below(files.len() as u64) as usize);
-                let bench = (&drydock, &context, &want);
+                let bench = (&drydock, context, &want);
                 let (told, ran) = check(kind, how, &file, bench, &mut random);
                 let count = counts.entry(kind.name).or_default();
                 count.files += 1;
@@ -435,10 +238,74 @@ fn privileged_damage_costs_a_rebuild_of_that_part() {
 }
 
 #[test]
+fn privileged_every_file_is_of_a_kind() {
+    require_root!();
+    let sample = Sample::new();
+    let drydock = Drydock::new();
+    enrich(&drydock, &sample.context);
+    let state = drydock.state();
+    let mut found: BTreeMap<&str, usize> = BTreeMap::new();
+    for file in below(state) {
+        let path = file.strip_prefix(state).unwrap();
+        let mut kinds = KINDS.iter().filter(|kind| kind.covers(path)).peekable();
+        assert!(kinds.peek().is_some(), "no kind of the table covers {}", path.display());
+        kinds.for_each(|kind| *found.entry(kind.name).or_default() += 1);
+    }
+    for name in ["ledger", "images without a name", "what was evicted", "git repository", "locks"] {
+        assert!(found.contains_key(name), "no {name}: {found:?}");
+    }
+}
+
+#[test]
+fn privileged_a_damaged_repository_gives_the_right_files() {
+    require_root!();
+    let sample = Sample::new();
+    let (drydock, mut random) = (Drydock::new(), Random::new(SEED));
+    let url = sample.git.url("r");
+    let add = |at: usize| {
+        let context = Context::new(&format!("FROM scratch\nADD {url} /{at}\n"));
+        let (image, output) = drydock.bare_build(&context).image_and_output();
+        assert_eq!(image.text(&format!("{at}/dir/file")), "a file of a repository\n", "{output}");
+    };
+    add(0);
+    let kind = KINDS.iter().find(|kind| kind.name == "git repository").unwrap();
+    let count = kind.files(drydock.state()).len();
+    assert!(count > 5, "{count} files");
+    for at in 0..count {
+        for (n, how) in [How::Flipped, How::Cut, How::Removed].into_iter().enumerate() {
+            let files = kind.files(drydock.state());
+            if let Some(file) = files.get(at) {
+                how.happen(file, &mut random);
+                add(1 + at * 3 + n);
+            }
+        }
+    }
+}
+
+#[test]
+fn privileged_a_damaged_configuration_is_an_error() {
+    require_root!();
+    let (drydock, context) =
+        (Drydock::new(), Context::new("FROM scratch\nCOPY a /\n").file("a", "A"));
+    drydock.build(&context).ok();
+    let config = drydock.state().join("config.json");
+    let text = r#"{"maxCache": "10g"}"#;
+    for bad in [&text[..10], "\0", r#"{"maxCacle": "10g"}"#, r#"{"maxCache": "10q"}"#] {
+        fs::write(&config, bad).unwrap();
+        let output = drydock.build(&context).fails();
+        assert!(output.stderr.contains("config.json"), "{output}");
+        assert_eq!(fs::read_to_string(&config).unwrap(), bad, "people wrote it");
+    }
+    fs::write(&config, text).unwrap();
+    assert_eq!(drydock.build(&context).ok().executed(), Vec::<String>::new());
+}
+
+#[test]
 fn privileged_verify_finds_what_nobody_reads() {
     require_root!();
-    let (drydock, context) = (Drydock::new(), sample());
-    let want = image(&drydock, &context).0;
+    let sample = Sample::new();
+    let (drydock, context) = (Drydock::new(), &sample.context);
+    let want = image(&drydock, context).0;
     let state = drydock.state().to_owned();
     let inside = |path: &str| in_snapshots(&state, path).remove(0);
     type Damage<'a> = (&'a str, &'a dyn Fn());
@@ -467,10 +334,10 @@ fn privileged_verify_finds_what_nobody_reads() {
         let found = drydock.command("verify").fails();
         assert!(found.stderr.contains("damaged"), "{what}: {found}");
         drydock.command("verify").ok();
-        let (got, output) = image(&drydock, &context);
+        let (got, output) = image(&drydock, context);
         same(&got, &want, what);
         assert!(!output.stderr.contains("WARN"), "{what}: {output}");
-        let (_, next) = image(&drydock, &context);
-        assert_eq!(next.executed(), Vec::<String>::new(), "{what}: {next}");
+        let (_, next) = image(&drydock, context);
+        assert_eq!(next.executed(), Vec::<String>::new(), "{what}: {output}\nthen: {next}");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use cache::{Dialect, Holding, State};
 use executor::{Executor, ExecutorConfig};
 use registry::{Client, ClientConfig};
-use snapshotter::{ACTIVE_SUFFIX, Snapshotter};
+use snapshotter::{ACTIVE_SUFFIX, Snapshotter, TRASH_SUFFIX};
 use solver::{CancelToken, StepContext};
 
 use crate::backend::{self, SnapshotChoice};
@@ -58,12 +58,12 @@ impl Engine {
         let whiteouts = if config.uid != 0 || sys::userns::inside() { "user" } else { "trusted" };
         let dialect = Dialect { whiteouts: whiteouts.to_owned(), owner_uid: config.uid };
         let state = State::open(&config.root, &dialect)?;
+        let mut notes = state.warnings().to_vec();
         // A container's maps are not the user's, and its volumes may follow them.
         if config.uid != 0 && sys::userns::inside() {
             let used = state.snapshots_dir().join(KIND_FILE).exists();
-            crate::ids::check(state.root(), used)?;
+            notes.extend(crate::ids::check(state.root(), used)?);
         }
-        let mut notes = state.warnings().to_vec();
         let kind = backend::decide(&state, &config.snapshots, &mut notes)?;
         let snapshotter = Snapshotter::open(&state.snapshots_dir(), kind)?;
         let snapshotter = Arc::new(snapshotter.with_program(config.snapshots.program));
@@ -159,9 +159,11 @@ fn sweep(state: &State, snapshotter: &Snapshotter, notes: &mut Vec<String>) -> V
     let mut names = Vec::new();
     for dead in state.take_dead_leases() {
         names.push(dead.name().to_owned());
-        let unfinished = dead.held(Holding::InProgress);
-        let removed = unfinished
-            .map(|id| state.discard(&snapshotter.dir().join(format!("{id}{ACTIVE_SUFFIX}"))));
+        // Who gives one up deletes it before the lease of it ends: so what is half deleted is no
+        // other process's either.
+        let left = |id| [ACTIVE_SUFFIX, TRASH_SUFFIX].map(|suffix| format!("{id}{suffix}"));
+        let unfinished = dead.held(Holding::InProgress).flat_map(left);
+        let removed = unfinished.map(|name| state.discard(&snapshotter.dir().join(name)));
         let removed: Result<(), _> = removed.collect();
         if let Err(error) = removed.and_then(|()| dead.clear()) {
             notes.push(format!("a killed build left something behind: {error}"));
