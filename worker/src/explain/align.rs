@@ -11,7 +11,25 @@ const MAX_CELLS: usize = 4_000_000;
 /// instruction do.
 pub(super) fn align(old: &[Note], new: &[Note]) -> Vec<Option<usize>> {
     let mut pairs = vec![None; new.len()];
-    let same = |o: usize, n: usize| same_text(&old[o], &new[n]);
+    // Contexts and images are on their own: where they stand among the steps says nothing.
+    for sources in [false, true] {
+        let of = |all: &[Note]| -> Vec<usize> {
+            (0..all.len()).filter(|at| (all[*at].kind == "source") == sources).collect()
+        };
+        let (from, to) = (of(old), of(new));
+        let were: Vec<&Note> = from.iter().map(|at| &old[*at]).collect();
+        let are: Vec<&Note> = to.iter().map(|at| &new[*at]).collect();
+        for (at, pair) in align_list(&were, &are).into_iter().enumerate() {
+            pairs[to[at]] = pair.map(|pair| from[pair]);
+        }
+    }
+    pairs
+}
+
+/// The same, of lists in which all may take the place of each other.
+fn align_list(old: &[&Note], new: &[&Note]) -> Vec<Option<usize>> {
+    let mut pairs = vec![None; new.len()];
+    let same = |o: usize, n: usize| same_text(old[o], new[n]);
     let ends = old.len().min(new.len());
     let head = (0..ends).take_while(|at| same(*at, *at)).count();
     let tail =
@@ -59,7 +77,7 @@ fn common(rows: usize, columns: usize, same: impl Fn(usize, usize) -> bool) -> V
 
 /// Between two pairs, the first unpaired step of an instruction is the first unpaired one of the
 /// same instruction.
-fn fill_gaps(old: &[Note], new: &[Note], pairs: &mut [Option<usize>]) {
+fn fill_gaps(old: &[&Note], new: &[&Note], pairs: &mut [Option<usize>]) {
     let mut start = 0;
     let mut from = 0;
     while start < new.len() {
@@ -72,7 +90,7 @@ fn fill_gaps(old: &[Note], new: &[Note], pairs: &mut [Option<usize>]) {
         let to = pairs.get(end).copied().flatten().unwrap_or(old.len());
         let mut free: Vec<usize> = (from..to.max(from)).collect();
         for n in start..end {
-            if let Some(at) = free.iter().position(|o| same_instruction(&old[*o], &new[n])) {
+            if let Some(at) = free.iter().position(|o| same_instruction(old[*o], new[n])) {
                 pairs[n] = Some(free.remove(at));
             }
         }
@@ -81,7 +99,7 @@ fn fill_gaps(old: &[Note], new: &[Note], pairs: &mut [Option<usize>]) {
 }
 
 /// A step that stands elsewhere now is still the same one, if its text is.
-fn fill_moved(old: &[Note], new: &[Note], pairs: &mut [Option<usize>]) {
+fn fill_moved(old: &[&Note], new: &[&Note], pairs: &mut [Option<usize>]) {
     let mut free = vec![true; old.len()];
     pairs.iter().flatten().for_each(|at| free[*at] = false);
     for n in 0..new.len() {

@@ -196,14 +196,16 @@ impl Case<'_> {
             return None;
         }
         let step = is.title.clone();
+        // Equal steps of several stages are one: they part, or become one.
+        let alike = was.kind == is.kind && was.text == is.text && was.body == is.body;
+        let before = was.title.clone();
         Some(match self.pairs[n] {
-            None => Cause::AfterNew { step },
             Some(paired) if paired == o => Cause::Input { step },
+            _ if alike => Cause::Moved { step, before },
+            None => Cause::AfterNew { step },
             Some(_) if is_given(was) => Cause::AfterNew { step },
-            Some(_) if self.pairs.contains(&Some(o)) => {
-                Cause::Moved { step, before: was.title.clone() }
-            }
-            Some(_) => Cause::AfterRemoved { step: was.title.clone() },
+            Some(_) if self.pairs.contains(&Some(o)) => Cause::Moved { step, before },
+            Some(_) => Cause::AfterRemoved { step: before },
         })
     }
 }

@@ -124,6 +124,12 @@ fn inserted_and_removed_steps_shift_no_others() {
         (&["RUN a", "COPY b"], &["RUN x", "COPY y"], &[Some(0), Some(1)]),
         (&[], &["RUN a"], &[None]),
         (&["RUN a", "RUN a"], &["RUN a"], &[Some(0)]),
+        // A context stands where it is needed first.
+        (
+            &["RUN a", "source c", "RUN b"],
+            &["RUN x", "source c", "COPY y", "RUN a", "RUN b"],
+            &[None, Some(1), None, Some(0), Some(2)],
+        ),
     ] {
         assert_eq!(align(&list(old), &list(new)), pairs, "{old:?} {new:?}");
     }
