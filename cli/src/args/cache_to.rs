@@ -45,8 +45,15 @@ pub enum CachePlace {
 }
 
 /// Keys of every cache that has layers of its own.
-const COMMON: [&str; 5] =
-    ["mode", "ignore-error", "compression", "compression-level", "force-compression"];
+const COMMON: [&str; 7] = [
+    "mode",
+    "ignore-error",
+    "compression",
+    "compression-level",
+    "force-compression",
+    "image-manifest",
+    "oci-mediatypes",
+];
 
 /// Parses `--cache-to`: a name is a cache in a registry, anything else
 /// `type=TYPE[,KEY=VALUE…]`.
@@ -65,13 +72,7 @@ pub fn parse(text: &str) -> Result<CacheTo, String> {
     let common = |own: &[&'static str]| [own, &COMMON[..]].concat();
     let place = match fields.kind() {
         "registry" => {
-            fields.check(&common(&["ref", "image-manifest", "oci-mediatypes", INSECURE]))?;
-            // What those ask for is what there is (BuildKit can write an index as well).
-            for key in ["image-manifest", "oci-mediatypes"] {
-                if fields.flag(key)? == Some(false) {
-                    return Err(format!("{key}=false: a cache is an OCI manifest, as of an image"));
-                }
-            }
+            fields.check(&common(&["ref", INSECURE]))?;
             let reference = target(fields.required("ref")?)?;
             CachePlace::Registry { reference, insecure: fields.flag(INSECURE)?.unwrap_or(false) }
         }
@@ -93,6 +94,12 @@ pub fn parse(text: &str) -> Result<CacheTo, String> {
             CachePlace::Inline
         }
     };
+    // What those ask for is what there is (BuildKit can write an index as well).
+    for key in ["image-manifest", "oci-mediatypes"] {
+        if fields.flag(key)? == Some(false) {
+            return Err(format!("{key}=false: a cache is an OCI manifest, as of an image"));
+        }
+    }
     let every_step = match fields.get("mode") {
         None | Some("min") => false,
         Some("max") => true,
@@ -154,6 +161,8 @@ mod tests {
             ("type=registry,ref=a,registry.insecure=never", "not true or false"),
             ("type=registry,ref=a,image-manifest=true,oci-mediatypes=true", ""),
             ("type=registry,ref=a,image-manifest=false", "OCI manifest"),
+            ("type=local,dest=a,image-manifest=true,oci-mediatypes=true", ""),
+            ("type=local,dest=a,oci-mediatypes=false", "OCI manifest"),
         ] {
             match parse(text) {
                 Err(error) => assert!(error.contains(part), "{text}: {error}"),

@@ -209,7 +209,8 @@ impl Build {
         };
         let (to, progress) = (&self.request.caches.to, &self.progress);
         let layers = base.map_or(0, |base| base.layers.len());
-        remote::put_inline(engine, to, carried.as_ref(), layers, &mut images, progress);
+        let outputs = (&mut images, plan);
+        remote::put_inline(engine, to, carried.as_ref(), layers, outputs, progress);
         let Some(targets) = targets.take() else {
             return Err(Failure::error("the outputs are gone"));
         };

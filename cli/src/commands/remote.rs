@@ -113,10 +113,18 @@ pub(super) fn put_inline(
     to: &[CacheTo],
     carried: Option<&Carried>,
     base: usize,
-    images: &mut Variants,
+    (images, plan): (&mut Variants, &OutputPlan),
     progress: &Progress,
 ) {
     if !to.iter().any(|to| to.place == CachePlace::Inline) {
+        return;
+    }
+    if plan.is_empty() || !plan.has_image() {
+        warn(
+            progress,
+            "--cache-to type=inline: the cache is nowhere, since no image is written (-t NAME, \
+             --push, -o type=oci, docker, image or registry write one)",
+        );
         return;
     }
     for (image, _) in images.values_mut() {

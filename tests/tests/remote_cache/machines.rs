@@ -87,6 +87,37 @@ fn privileged_inside_the_image() {
 }
 
 #[test]
+fn privileged_inside_images_of_every_kind() {
+    require_root!();
+    let (machine, context) = (Drydock::new(), project());
+    let inline = |output: &[&str]| {
+        machine.build(&context).args(["--cache-to", "type=inline"]).args(output).ok()
+    };
+    let place = |name: &str| machine.place(name).display().to_string();
+    let nowhere = "the cache is nowhere, since no image is written";
+    let bare = [vec![], vec!["-o", "type=cacheonly"]];
+    let files = ["tar", "local"].map(|kind| format!("type={kind},dest={}", place(kind)));
+    for output in bare.into_iter().chain(files.iter().map(|it| vec!["-o", it])) {
+        let told = inline(&output);
+        assert!(told.stderr.contains(nowhere), "{output:?}: {told}");
+    }
+    let layout = format!("type=oci,tar=false,name=a:latest,dest={}", place("layout"));
+    let docker = format!("type=docker,name=a:latest,dest={}", place("docker.tar"));
+    for output in [["-o", &layout], ["-o", &docker], ["-t", "stored:1"]] {
+        let told = inline(&output);
+        assert_no_complaint(&told);
+    }
+    // A layout is a cache in a directory, too.
+    let (_machine, run) = fresh(&project(), &from_dir(&machine.place("layout")));
+    let (image, output) = run.image_and_output();
+    assert_nothing_ran(&output);
+    assert_eq!(image.text("second"), "tool\n1\n2\n");
+    let archive = fs::read(machine.place("docker.tar")).unwrap();
+    let text = String::from_utf8_lossy(&archive).into_owned();
+    assert!(text.contains("drydock.cache.v1"));
+}
+
+#[test]
 fn privileged_only_what_somebody_needs_is_fetched() {
     require_root!();
     require_programs!("docker-registry");
