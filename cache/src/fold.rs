@@ -65,7 +65,7 @@ fn needs_sync(store: &Store, bytes: &[u8]) -> bool {
 /// What is damaged or was lost with the power is left out, and so dropped.
 fn changes(store: &Store, read: &[(Name, Vec<u8>)]) -> Vec<Change> {
     let put = |(name, bytes): &(Name, Vec<u8>)| {
-        if sealed::open(bytes).is_none() {
+        if sealed::open(bytes).is_none() && !sealed::is_unwritten(bytes) {
             let file = name.file_name();
             store.warnings.add(format!("the build record done/{file} is damaged and was removed"));
         }

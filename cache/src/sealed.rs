@@ -57,6 +57,12 @@ pub(crate) fn open(bytes: &[u8]) -> Option<(Promise, &[u8])> {
     Some((promise, &framed[32..]))
 }
 
+/// Whether `bytes` are what a loss of power leaves of a value that was renamed into place and not
+/// synced yet: nothing, or zeros (ext4 has no size for it, other file systems no data).
+pub(crate) fn is_unwritten(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
     let mut sum = [0; CHECKSUM];
     sum.copy_from_slice(&blake3::hash(bytes).as_bytes()[..CHECKSUM]);

@@ -34,7 +34,7 @@ impl Store {
                 if let Some(body) = self.accept(&bytes) {
                     return Some(body.to_vec());
                 }
-                if sealed::open(&bytes).is_none() {
+                if sealed::open(&bytes).is_none() && !sealed::is_unwritten(&bytes) {
                     let file = name.file_name();
                     self.warnings
                         .add(format!("the build record done/{file} is damaged and not used"));

@@ -153,6 +153,22 @@ fn damaged_published_records_are_misses() {
 }
 
 #[test]
+fn what_the_power_took_before_a_sync_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path());
+    let done = dir.path().join("done");
+    for (name, left) in [("a", &b""[..]), ("b", &[0; 100]), ("c", b"half")] {
+        publish(&state, &record(name));
+        fs::write(done.join(key(name).to_string()), left).unwrap();
+        assert_eq!(get(&state, name), None);
+    }
+    state.finish().unwrap();
+    assert!(files(&done).is_empty());
+    let told = state.take_warnings();
+    assert!(told.len() == 2 && told.iter().all(|w| w.contains(&key("c").to_string())), "{told:?}");
+}
+
+#[test]
 fn a_damaged_database_is_mended_or_starts_anew() {
     for damage in ["CURRENT", "MANIFEST", "tables"] {
         let dir = tempfile::tempdir().unwrap();
