@@ -190,7 +190,7 @@ pub(crate) fn is_same_file(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Opens a file to lock it, making it if need be.
+/// Opens a file to lock it, or to write a part of it, making it if need be.
 pub(crate) fn open(path: &Path) -> Result<File, CacheError> {
     // Rust opens with O_CLOEXEC: no program that a step runs can inherit the lock.
     File::options()

@@ -5,13 +5,13 @@
 //! small synced write makes any number of published values durable.
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use crate::clock::BootId;
 use crate::codec::{Decoder, Encoder};
 use crate::error::{At, CacheError};
-use crate::lock::{FileLock, Mode};
+use crate::lock::{self, FileLock, Mode};
 
 /// One slot: boot, nanoseconds, checksum. Slots lie inside one disk sector, so none is torn.
 const SLOT: usize = 32;
@@ -39,7 +39,7 @@ impl Watermark {
     /// Notes that everything written before `at`, in `boot`, is on the disk, and syncs the note.
     pub(crate) fn raise(&self, boot: BootId, at: u64) -> Result<(), CacheError> {
         let _held = FileLock::acquire(&self.lock, Mode::Exclusive)?;
-        let file = open(&self.path)?;
+        let file = lock::open(&self.path)?;
         let slots = read_slots(&file);
         let own = slots.iter().position(|s| s.is_some_and(|(b, _)| b == boot));
         let slot = match own {
@@ -55,17 +55,6 @@ impl Watermark {
         file.write_all_at(&bytes, (slot * SLOT) as u64).at("write", &self.path)?;
         file.sync_data().at("sync", &self.path)
     }
-}
-
-fn open(path: &Path) -> Result<File, CacheError> {
-    File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .at("open", path)
 }
 
 fn encode(boot: BootId, at: u64) -> Vec<u8> {

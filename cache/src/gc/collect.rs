@@ -55,7 +55,7 @@ pub trait Collector {
 }
 
 /// How long the GC lock is held before others get a turn. One removal is always made.
-pub(super) const HOLD: Duration = Duration::from_millis(10);
+const HOLD: Duration = Duration::from_millis(10);
 
 /// A collection under way.
 pub(super) struct Sweep {
@@ -197,7 +197,19 @@ impl State {
         let new = sweep.items.iter().filter(|item| !sweep.known.contains(&item.id));
         leases.extend(new.map(|item| item.id.clone()));
         let pins = Pins { images: self.named(&[])?, leases };
-        for item in plan::plan(&sweep.items, &pins, request).victims {
+        let victims = plan::plan(&sweep.items, &pins, request).victims;
+        self.take_away(victims, begun, collector, sweep)
+    }
+
+    /// Renames victims away, for [`HOLD`] since `begun` at the most. Whether there may be more.
+    pub(super) fn take_away(
+        &self,
+        victims: Vec<Item>,
+        begun: Instant,
+        collector: &mut dyn Collector,
+        sweep: &mut Sweep,
+    ) -> Result<bool, CacheError> {
+        for item in victims {
             if !sweep.removed.is_empty() && begun.elapsed() > HOLD {
                 break;
             }
@@ -214,7 +226,7 @@ impl State {
     }
 
     /// Whether a snapshot was of use since it was listed: then what goes is another one, maybe.
-    pub(super) fn was_used(&self, item: &Item, sweep: &mut Sweep) -> bool {
+    fn was_used(&self, item: &Item, sweep: &mut Sweep) -> bool {
         let ItemId::Snapshot(id) = &item.id else { return false };
         let used = self.last_used().get(id).filter(|used| *used > item.last_used);
         let listed = sweep.items.iter_mut().find(|there| there.id == item.id);

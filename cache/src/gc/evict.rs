@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use oci::Timestamp;
 
-use super::collect::{Collector, HOLD, Report, Sweep};
+use super::collect::{Collector, Report, Sweep};
 use super::plan::{Plan, Request, with_needs};
 use super::room::{Worth, Worths, plan_room};
 use super::{Item, ItemId, Pins};
@@ -94,21 +94,8 @@ impl State {
         let wanted = plan(&self.pins(&leases)?);
         report.images.extend(self.forget_images_of(&wanted)?);
         // Those that got a name just now stay, and with them what they consist of.
-        let plan = plan(&Pins { images: self.named(&[])?, leases });
-        for item in plan.victims {
-            if !sweep.removed.is_empty() && begun.elapsed() > HOLD {
-                return Ok(true);
-            }
-            if self.was_used(&item, sweep) {
-                return Ok(true);
-            }
-            if self.remove_item(&item, collector)? {
-                sweep.removed.push(item);
-            } else {
-                sweep.refused.insert(item.id);
-            }
-        }
-        Ok(!sweep.removed.is_empty())
+        let victims = plan(&Pins { images: self.named(&[])?, leases }).victims;
+        self.take_away(victims, begun, collector, sweep)
     }
 
     /// What must stay, if images without a name need not.

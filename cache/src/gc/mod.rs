@@ -9,6 +9,7 @@ mod evict;
 pub mod filter;
 mod inventory;
 mod keep;
+mod leaves;
 pub mod plan;
 pub mod policy;
 pub mod room;

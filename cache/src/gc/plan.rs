@@ -1,12 +1,12 @@
 //! Which items go, in which order. Pure.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use oci::Timestamp;
 
 use super::filter::{self, Filter, Subject};
-use super::{Item, ItemId, Kind, Pins};
+use super::{Item, ItemId, Kind, Pins, leaves};
 
 /// What is to be collected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,37 +46,13 @@ pub struct Plan {
 /// What an image or a lease names stays, with all that it needs. Of the rest, only what nothing
 /// needs can go, so each one that goes may make its parent the next.
 pub fn plan(items: &[Item], pins: &Pins, request: &Request) -> Plan {
-    let total: u64 = items.iter().map(|i| i.size).sum();
     let pinned = pinned(items, pins);
-    let by_id: HashMap<&str, usize> = items.iter().enumerate().filter_map(snapshot_id).collect();
-    let needs = |item: &Item| -> Vec<usize> {
-        item.needs().filter_map(|id| by_id.get(id).copied()).collect()
-    };
-    let mut needed_by = vec![0usize; items.len()];
-    for at in items.iter().flat_map(needs) {
-        needed_by[at] += 1;
-    }
-    let may_go = |at: usize| !pinned.contains(&items[at].id) && wanted(&items[at], request);
-    let entry = |at: usize| Reverse((items[at].last_used, items[at].id.clone(), at));
-    let mut leaves: BinaryHeap<_> =
-        (0..items.len()).filter(|&at| needed_by[at] == 0 && may_go(at)).map(entry).collect();
-    let mut plan = Plan { kept: total, ..Plan::default() };
-    while let Some(Reverse((_, _, at))) = leaves.pop() {
-        if request.keep_bytes.is_some_and(|keep| plan.kept <= keep) {
-            break;
-        }
-        let item = &items[at];
-        plan.freed += item.size;
-        plan.kept -= item.size;
-        plan.victims.push(item.clone());
-        for at in needs(item) {
-            needed_by[at] -= 1;
-            if needed_by[at] == 0 && may_go(at) {
-                leaves.push(entry(at));
-            }
-        }
-    }
-    plan
+    leaves::take(
+        items,
+        |item| !pinned.contains(&item.id) && wanted(item, request),
+        |item| Reverse((item.last_used, item.id.clone())),
+        |plan| request.keep_bytes.is_some_and(|keep| plan.kept <= keep),
+    )
 }
 
 /// What stays: everything that is named, and all that it needs.
@@ -111,13 +87,6 @@ pub(super) fn wanted(item: &Item, request: &Request) -> bool {
     let only_with_all = matches!(item.kind, Kind::Image | Kind::Internal);
     let subject = Subject { item, in_use: false, shared: false, now: request.now };
     old && (request.all || !only_with_all) && filter::any(&request.filters, &subject)
-}
-
-fn snapshot_id((at, item): (usize, &Item)) -> Option<(&str, usize)> {
-    match &item.id {
-        ItemId::Snapshot(id) => Some((id, at)),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 //! Pure.
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 
 use oci::Timestamp;
 
 use super::plan::{Plan, pinned};
-use super::{Item, ItemId, Kind, Pins};
+use super::{Item, ItemId, Kind, Pins, leaves};
 
 /// What comes from elsewhere is fetched again at this many bytes a second (a fast home line;
 /// slower ones make fetched things dearer, and all of them alike).
@@ -42,38 +42,11 @@ pub type Worths = HashMap<ItemId, Worth>;
 /// goes may make what it was made on the next. If all of it is not enough, all of it goes.
 pub fn plan_room(items: &[Item], pins: &Pins, worths: &Worths, now: Timestamp, need: u64) -> Plan {
     let pinned = pinned(items, pins);
-    let by_id: HashMap<&str, usize> =
-        items.iter().enumerate().filter_map(|(at, item)| Some((snapshot(item)?, at))).collect();
-    let needs = |item: &Item| -> Vec<usize> {
-        item.needs().filter_map(|id| by_id.get(id).copied()).collect()
-    };
-    let mut needed_by = vec![0usize; items.len()];
-    for at in items.iter().flat_map(needs) {
-        needed_by[at] += 1;
-    }
-    let leaf = |at: usize| {
-        let item = &items[at];
+    let rank = |item: &Item| {
         let worth = worths.get(&item.id).copied().unwrap_or_default();
-        Leaf { value: value(item, worth, now), last_used: item.last_used, id: &item.id, at }
+        Rank { value: value(item, worth, now), last_used: item.last_used, id: item.id.clone() }
     };
-    let may_go = |at: usize| !pinned.contains(&items[at].id);
-    let mut leaves: BinaryHeap<Leaf<'_>> =
-        (0..items.len()).filter(|&at| needed_by[at] == 0 && may_go(at)).map(leaf).collect();
-    let mut plan = Plan { kept: items.iter().map(|i| i.size).sum(), ..Plan::default() };
-    while plan.freed < need {
-        let Some(Leaf { at, .. }) = leaves.pop() else { break };
-        let item = &items[at];
-        plan.freed += item.size;
-        plan.kept -= item.size;
-        plan.victims.push(item.clone());
-        for at in needs(item) {
-            needed_by[at] -= 1;
-            if needed_by[at] == 0 && may_go(at) {
-                leaves.push(leaf(at));
-            }
-        }
-    }
-    plan
+    leaves::take(items, |item| !pinned.contains(&item.id), rank, |plan| plan.freed >= need)
 }
 
 /// What losing an item costs for each byte that it takes: the seconds to make it again, times how
@@ -102,42 +75,36 @@ fn likelihood(item: &Item, worth: Worth, now: Timestamp) -> f64 {
     (1.0 + (worth.uses as f64).ln_1p()) * SESSION / (SESSION + age)
 }
 
-fn snapshot(item: &Item) -> Option<&str> {
-    match &item.id {
-        ItemId::Snapshot(id) => Some(id),
-        _ => None,
-    }
-}
-
-/// A candidate. The greatest goes first: that of the least value, of equals the one that was used
-/// longest ago.
-struct Leaf<'a> {
+/// How soon an item goes. The greatest is first: that of the least value, of equals the one that was
+/// used longest ago.
+struct Rank {
     value: f64,
     last_used: Timestamp,
-    id: &'a ItemId,
-    at: usize,
+    id: ItemId,
 }
 
-impl Ord for Leaf<'_> {
+impl Ord for Rank {
     fn cmp(&self, other: &Self) -> Ordering {
-        let key = |leaf: &Self| (leaf.last_used, leaf.id.clone());
-        other.value.total_cmp(&self.value).then_with(|| key(other).cmp(&key(self)))
+        other
+            .value
+            .total_cmp(&self.value)
+            .then_with(|| (other.last_used, &other.id).cmp(&(self.last_used, &self.id)))
     }
 }
 
-impl PartialOrd for Leaf<'_> {
+impl PartialOrd for Rank {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Leaf<'_> {
+impl PartialEq for Rank {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Leaf<'_> {}
+impl Eq for Rank {}
 
 #[cfg(test)]
 mod tests {
