@@ -63,16 +63,31 @@ pub(crate) fn told_of<T>(
 
 /// What people are told who wait for the lock of `file`.
 fn waiting(file: &File, path: &Path) -> String {
-    let table = fs::read_to_string(LOCKS).unwrap_or_default();
     let inode = file.metadata().map_or(0, |meta| meta.ino());
-    let Some(pid) = holder(&table, inode) else {
+    let Some(Holder { pid, stopped }) = Holder::of(inode) else {
         return format!("waiting for another process that has locked {}", path.display());
     };
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let what = format!("waiting for process {pid}, which has locked {}", path.display());
-    match is_stopped(&stat) {
+    match stopped {
         true => format!("{what} and is stopped: `kill -CONT {pid}` lets it go on"),
         false => what,
+    }
+}
+
+/// A process that has a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) pid: u32,
+    /// By a signal, or by who traces it.
+    pub(crate) stopped: bool,
+}
+
+impl Holder {
+    /// Who has locked the file `inode`, as far as the kernel tells.
+    pub(crate) fn of(inode: u64) -> Option<Self> {
+        let pid = holder(&fs::read_to_string(LOCKS).ok()?, inode)?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        Some(Self { pid, stopped: is_stopped(&stat) })
     }
 }
 

@@ -83,5 +83,5 @@ fn is_plausible(dir: &Path, size: u64) -> bool {
     let least = fs::symlink_metadata(dir).map_or(0, |meta| meta.blocks() * BLOCK);
     let most = rustix::fs::statvfs(dir)
         .map_or(u64::MAX, |stat| stat.f_blocks.saturating_mul(stat.f_frsize));
-    size % BLOCK == 0 && (least..=most).contains(&size)
+    size.is_multiple_of(BLOCK) && (least..=most).contains(&size)
 }
