@@ -79,6 +79,9 @@ struct View {
     database: Option<Arc<DB>>,
 }
 
+/// A key and its value.
+type Row = (Box<[u8]>, Box<[u8]>);
+
 /// One change of a batch.
 pub(crate) enum Change {
     /// Stores a value.
@@ -453,7 +456,7 @@ fn row_of_generation(database: &DB) -> Result<u64, rocksdb::Error> {
 
 /// The rows that can be read of a database with damaged blocks. Keys are digests after a letter, so
 /// what is behind such a block is found by going on in small steps.
-fn readable(database: &DB) -> Vec<(Box<[u8]>, Box<[u8]>)> {
+fn readable(database: &DB) -> Vec<Row> {
     let (mut rows, mut bytes) = (Vec::new(), 0);
     for letter in LETTERS {
         let first = u32::from_be_bytes([0, letter, 0, 0]);
