@@ -489,8 +489,8 @@ impl BuildWork<'_> {
                     WorkerError::Internal(format!("vertex {} was not described", vertex.0))
                 })?;
                 let fresh = self.input.definition.vertex(vertex).meta.freshness == Freshness::Build;
-                let setting = Setting { secrets: self.input.secrets, fresh };
                 let fresh = fresh.then_some(&self.emptied);
+                let setting = Setting { secrets: self.input.secrets, fresh };
                 let devices = self.devices.of(vertex);
                 let (limits, dns) = (self.input.limits, self.input.dns);
                 let given = Given { shown: &shown, limits, dns, devices };
