@@ -100,14 +100,7 @@ pub(crate) fn run(args: &BuildArgs, context: &Context) -> Result<(), Failure> {
     open_files::raise(&mut build.request.limits);
     let engine =
         session::open(&build.request.root, context, build.request.snapshotter, &build.cancel)?;
-    if let Some(limit) = build.settings.limit(args.max_cache.as_ref(), environment) {
-        engine.hold_below(limit, &build.title);
-    }
-    if let Some(ceiling) = engine.state().ceiling() {
-        ceiling.listen(Box::new(build.progress.notes()));
-    }
-    let logs = engine.state().build_logs();
-    build.progress.keep(logs, build.title.clone(), build.secrets.masks());
+    build.attend(&engine, args, context);
     let wake = {
         let engine = engine.clone();
         build.cancel.on_cancel(move || engine.client().shutdown())
@@ -157,6 +150,18 @@ struct Ready {
 }
 
 impl Build {
+    /// Keeps what steps tell, and the cache below its ceiling, which may have to wait for others.
+    fn attend(&self, engine: &Arc<Engine>, args: &BuildArgs, context: &Context) {
+        if let Some(limit) = self.settings.limit(args.max_cache.as_ref(), &context.environment) {
+            engine.hold_below(limit, &self.title);
+        }
+        if let Some(ceiling) = engine.state().ceiling() {
+            ceiling.listen(Box::new(self.progress.notes()));
+        }
+        let logs = engine.state().build_logs();
+        self.progress.keep(logs, self.title.clone(), self.secrets.masks());
+    }
+
     /// Builds. Where something in the cache turns out to be damaged, it is made again.
     fn run(&mut self, engine: &Arc<Engine>, targets: Targets) -> Result<ImageResult, Failure> {
         let mut targets = Some(targets);
