@@ -150,7 +150,6 @@ pub struct StepContext<'a> {
     pub events: &'a dyn EventSink,
     /// Set when the step should stop.
     pub cancel: &'a CancelToken,
-}
     /// The job slot that it has, if it runs in one.
     pub slot: Option<&'a dyn JobSlot>,
 }
@@ -163,14 +162,15 @@ pub trait JobSlot: Sync {
     /// To be called again and again while the step waits for what another one may hold, between
     /// two looks whether that is free: so whoever has a slot never waits for somebody who has none.
     fn give_way(&self);
+}
 
 impl StepContext<'_> {
-    /// Tells output of the step.
     /// Lets other steps that are ready run first ([`JobSlot::give_way`]).
     pub fn give_way(&self) {
         self.slot.iter().for_each(|slot| slot.give_way());
     }
 
+    /// Tells output of the step.
     pub fn log(&self, stream: Stream, data: &[u8]) {
         self.events.log(self.id, stream, data);
     }
