@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cache::history::MARK;
 use cache::{CacheError, State, StoredBuild};
-use graph::{Definition, Freshness, Op, SourceOp, Vertex, VertexIndex};
+use graph::{CopySource, Definition, FileAction, Freshness, Op, SourceOp, Vertex, VertexIndex};
 use oci::Timestamp;
 use serde::{Deserialize, Serialize};
 use solver::ActionKey;
@@ -351,8 +351,18 @@ fn note_of(definition: &Definition, vertex: &Vertex) -> Note {
 fn body_of(op: &Op, text: &str) -> String {
     let body = match op {
         _ if !text.contains("<<") => return String::new(),
-        Op::Exec(exec) => serde_json::to_vec(&(&exec.args, &exec.files)),
-        Op::File(file) => serde_json::to_vec(&file.actions),
+        // Not what runs it (SHELL), nor where it goes (WORKDIR).
+        Op::Exec(exec) => serde_json::to_vec(&(exec.args.last(), &exec.files)),
+        Op::File(file) => {
+            let inline = file.actions.iter().filter_map(|action| match action {
+                FileAction::Copy(copy) => match &copy.source {
+                    CopySource::Inline(files) => Some(files),
+                    CopySource::Input { .. } => None,
+                },
+                FileAction::Mkdir(_) => None,
+            });
+            serde_json::to_vec(&inline.collect::<Vec<_>>())
+        }
         _ => return String::new(),
     };
     blake3::hash(&body.unwrap_or_default()).to_hex()[..16].to_owned()
