@@ -13,9 +13,9 @@ use super::secret;
 const WINDOW: usize = 60;
 
 /// Parts that stand in the text of an instruction.
-const WRITTEN: [&str; 16] = [
+const WRITTEN: [&str; 17] = [
     "run", "paths", "copy to", "files", "file", "mkdir", "chown", "chmod", "parents", "mount",
-    "network", "security", "device", "source", "unpack", "replace",
+    "network", "security", "device", "source", "unpack", "replace", "times",
 ];
 
 /// Words of an instruction that say what it takes, which a key has only by its content.
