@@ -268,3 +268,26 @@ fn privileged_a_registry_that_forgot_a_layer() {
     assert_eq!(image.text("4"), "1\n2\n1\n2\n");
     assert_eq!(output.executed().len(), 2, "{output}");
 }
+
+#[test]
+fn privileged_a_layer_for_which_there_is_no_room() {
+    require_root!();
+    // While a layer is unpacked its blob is there as well: what a step writes needs less room.
+    let text = "FROM busybox\nCOPY one /one\nCOPY two /two\nCOPY three /three\n\
+                RUN --network=none ls /three > /list\n";
+    let context = |text: &str| {
+        let mut random = tests::random::Random::new(11);
+        let names = ["one", "two", "three"].into_iter();
+        names.fold(Context::new(text), |context, name| {
+            let bytes: Vec<u8> = (0..10 << 20).map(|_| random.below(256) as u8).collect();
+            context.file(name, bytes)
+        })
+    };
+    let (_home, cache) = cache_of(&context(text), ",mode=max");
+    let longer = context(&format!("{text}RUN --network=none cat /list > /four\n"));
+    let (machine, run) = fresh(&longer, &from_dir(&cache.dir));
+    let out = machine.place("out");
+    let to = format!("type=local,dest={}", out.display());
+    run.args(["-o", &to, "--max-cache", "38MB"]).ok();
+    assert_eq!(fs::read_to_string(out.join("four")).unwrap(), "/three\n");
+}

@@ -218,11 +218,8 @@ impl Engine {
         (content, rewrite, created): (ContentId, Rewrite, Timestamp),
         site: &Site<'_>,
     ) -> Result<TreeOutput, Absent> {
-        let refuse = |error: WorkerError| match error {
-            // Nor is there room for what the step would write.
-            WorkerError::Full(_) => Absent::Failed(error),
-            other => site.missing(layer, &other),
-        };
+        // Also where there is no room for it below a ceiling: the step has no blob to keep besides.
+        let refuse = |error: WorkerError| site.missing(layer, &error);
         let _blob =
             self.fetch_blob(&layer.blob, site.origin, Some(site.context)).map_err(refuse)?;
         let name = &site.import.name;
