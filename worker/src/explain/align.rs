@@ -104,7 +104,7 @@ fn fill_moved(old: &[&Note], new: &[&Note], pairs: &mut [Option<usize>]) {
     pairs.iter().flatten().for_each(|at| free[*at] = false);
     for n in 0..new.len() {
         if pairs[n].is_none()
-            && let Some(o) = (0..old.len()).find(|o| free[*o] && same_text(&old[*o], &new[n]))
+            && let Some(o) = (0..old.len()).find(|o| free[*o] && same_text(old[*o], new[n]))
         {
             free[o] = false;
             pairs[n] = Some(o);
