@@ -385,7 +385,7 @@ fn privileged_a_file_system_of_fixed_size_is_never_exceeded() {
     };
     let drydock = Drydock::at(&disk.root().join("state"));
     let capacity = || {
-        let stat = rustix::fs::statvfs(&disk.root()).unwrap();
+        let stat = rustix::fs::statvfs(disk.root()).unwrap();
         (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize)
     };
     // Less fits than the ceiling allows: what is old goes before writing fails.
